@@ -1,0 +1,177 @@
+"""`Recipe`: one TOML file that names the whole way, from repositories to a running model.
+
+Every number that can change a result stands in the recipe. Unknown keys are refused.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config.model import LinearType, ModelConfig, config_error
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FilterRecipe(_Settings):
+    """Rule filters on files; the defaults are DeepSeek-Coder's (arXiv 2401.14196, section 2.1)."""
+
+    max_mean_line_length: Positive = 100
+    max_line_length: Count = 1000
+    min_alphabetic_fraction: Fraction = 0.25
+    min_bytes: Count = 64
+    max_bytes: Count = 1_000_000
+
+
+class FimRecipe(_Settings):
+    """Fill-in-the-middle at document level before packing (PSM: prefix, suffix, middle).
+
+    A file of more than `max_document_chars` characters is cut at line ends into consecutive documents of at most
+    that size, so that a context window can hold a whole one; each document is turned with probability `rate`.
+    """
+
+    rate: Fraction = 0.5
+    mode: Literal["psm"] = "psm"
+    max_document_chars: Count = 2000
+
+
+class DataRecipe(_Settings):
+    """Where documents come from and what is kept."""
+
+    source: Literal["python-stdlib", "folders"] = "folders"
+    # With source = "folders": each directory below each of these is one repository.
+    paths: tuple[str, ...] = ()
+    order: Literal["topological", "path"] = "topological"
+    # Whole repositories are held out, chosen by a seeded hash, until they hold this share of the bytes.
+    held_out_fraction: Fraction = 0.03
+    filters: FilterRecipe = FilterRecipe()
+    fim: FimRecipe = FimRecipe()
+
+    @model_validator(mode="after")
+    def _check_paths(self) -> "DataRecipe":
+        if self.source == "python-stdlib" and self.paths:
+            raise ValueError("paths are given, but source = 'python-stdlib' reads none; set source = 'folders'")
+        return self
+
+
+class TokenizerRecipe(_Settings):
+    """Byte-level BPE trained with Hugging Face `tokenizers` on the training documents."""
+
+    vocab_size: Annotated[int, Field(ge=300)] = 32_000
+    # How much text the merges are learned from; an evenly spaced sample is taken beyond it.
+    max_training_bytes: Count = 50_000_000
+
+
+class ScheduleRecipe(_Settings):
+    """Learning rate and weight decay by step.
+
+    `two_stage` is BitNet b1.58's (training notes, figure 1c): linear warm-up, then the straight line from `peak` at
+    the end of warm-up down to `floor` at the last step; at `switch` of the steps the run jumps to the line that falls
+    from `second_peak` to the same floor, and weight decay drops to zero.
+    `cosine` is LLaMA's (arXiv 2302.13971, section 2.3): cosine from `peak` to `floor`, weight decay constant.
+    """
+
+    shape: Literal["two_stage", "cosine"]
+    peak: Positive
+    second_peak: Positive | None = None
+    floor: NonNegative
+    warmup_steps: Annotated[int, Field(ge=0)]
+    switch: Fraction = 0.5
+    weight_decay: NonNegative = 0.1
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> "ScheduleRecipe":
+        if (self.shape == "two_stage") != (self.second_peak is not None):
+            raise ValueError("second_peak belongs to shape = 'two_stage', and is needed there")
+        if self.floor > (self.second_peak or self.peak) or (self.second_peak or 0) > self.peak:
+            raise ValueError("needed: floor <= second_peak <= peak")
+        return self
+
+
+class TrainRecipe(_Settings):
+    """What all variants share: the same tokens in the same order."""
+
+    steps: Count
+    # Sequences in an optimizer step, over all ranks; `micro_batch_size` of them go through the model at once.
+    batch_size: Count
+    micro_batch_size: Count | None = None
+    sequence_length: Annotated[int, Field(gt=1)]
+    # "auto" computes in bfloat16 where the processor multiplies it natively, in float32 elsewhere.
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    adam_eps: Positive = 1e-8
+    max_grad_norm: Positive = 1.0
+    checkpoint_every: Count = 1000
+    evaluate_every: Count | None = None
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> "TrainRecipe":
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of "
+                             f"micro_batch_size {self.micro_batch_size}")
+        return self
+
+
+class VariantRecipe(_Settings):
+    """One of the models that a recipe trains, with its own published schedule."""
+
+    model_type: Literal["bitnet", "llama"]
+    linear_type: LinearType
+    schedule: ScheduleRecipe
+
+
+class Recipe(_Settings):
+    """The whole way. `model` holds Hugging Face keys shared by all variants; `vocab_size` defaults to the tokenizer's."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    data: DataRecipe
+    tokenizer: TokenizerRecipe
+    model: dict[str, Any]
+    train: TrainRecipe
+    variants: Annotated[dict[str, VariantRecipe], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_models(self) -> "Recipe":
+        for variant in self.variants:
+            self.model_config_of(variant)
+        return self
+
+    def model_config_of(self, variant: str) -> ModelConfig:
+        """The `ModelConfig` of a variant, without the ids of special tokens (the tokenizer gives those)."""
+        if variant not in self.variants:
+            raise TritwiseError(f"the recipe {self.name} has no variant {variant!r}",
+                                why=f"it has {', '.join(self.variants)}")
+        chosen = self.variants[variant]
+        defaults = {"vocab_size": self.tokenizer.vocab_size,
+                    "max_position_embeddings": self.train.sequence_length}
+        fixed = {"model_type": chosen.model_type, "linear_type": chosen.linear_type}
+        clash = sorted(set(self.model) & set(fixed))
+        if clash:
+            raise ValueError(f"model.{clash[0]} belongs into [variants.*]")
+        return ModelConfig.model_validate(defaults | self.model | fixed)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe file."""
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TritwiseError(f"the recipe {path} does not exist",
+                            fix="tritwise run recipes/quickstart.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TritwiseError(f"the recipe {path} is not TOML", why=str(error)) from None
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, f"the recipe {path}") from None

@@ -1,0 +1,94 @@
+#include "cpu.hpp"
+
+#include <thread>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <cstring>
+#endif
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
+namespace tritwise {
+
+#if defined(__x86_64__)
+
+// __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
+bool cpu_has_avx2() {
+    __builtin_cpu_init();
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+bool cpu_has_avx512vnni() {
+    return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+static std::string brand_string() {
+    unsigned regs[12] = {};
+    if (__get_cpuid_max(0x80000000u, nullptr) < 0x80000004u) return {};
+    for (unsigned leaf = 0; leaf < 3; ++leaf) {
+        unsigned* r = regs + 4 * leaf;
+        __get_cpuid(0x80000002u + leaf, &r[0], &r[1], &r[2], &r[3]);
+    }
+    char text[sizeof(regs) + 1] = {};
+    std::memcpy(text, regs, sizeof(regs));
+    const std::string brand(text);
+    const auto first = brand.find_first_not_of(' ');
+    const auto last = brand.find_last_not_of(' ');
+    return first == std::string::npos ? std::string() : brand.substr(first, last - first + 1);
+}
+
+static std::vector<std::string> feature_names() {
+    __builtin_cpu_init();
+    std::vector<std::string> names;
+    if (__builtin_cpu_supports("avx2")) names.emplace_back("avx2");
+    if (__builtin_cpu_supports("fma")) names.emplace_back("fma");
+    if (cpu_has_avx2()) names.emplace_back("f16c");
+    if (__builtin_cpu_supports("avx512f")) names.emplace_back("avx512f");
+    if (__builtin_cpu_supports("avx512bw")) names.emplace_back("avx512bw");
+    if (__builtin_cpu_supports("avx512vl")) names.emplace_back("avx512vl");
+    if (__builtin_cpu_supports("avx512dq")) names.emplace_back("avx512dq");
+    if (__builtin_cpu_supports("avx512vnni")) names.emplace_back("avx512vnni");
+    if (__builtin_cpu_supports("avx512vbmi")) names.emplace_back("avx512vbmi");
+    if (__builtin_cpu_supports("avx512bf16")) names.emplace_back("avx512bf16");
+    return names;
+}
+
+#else
+
+bool cpu_has_avx2() { return false; }
+bool cpu_has_avx512vnni() { return false; }
+static std::string brand_string() { return {}; }
+static std::vector<std::string> feature_names() { return {}; }
+
+#endif
+
+static std::int64_t system_value([[maybe_unused]] int name) {
+#if defined(__linux__)
+    const long value = sysconf(name);
+    return value > 0 ? value : 0;
+#else
+    return 0;
+#endif
+}
+
+CpuInfo cpu_info() {
+    CpuInfo info;
+    info.brand = brand_string();
+    info.features = feature_names();
+    const unsigned cores = std::thread::hardware_concurrency();
+    info.logical_cores = cores ? static_cast<int>(cores) : 1;
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+    info.l1d_bytes = system_value(_SC_LEVEL1_DCACHE_SIZE);
+    info.l2_bytes = system_value(_SC_LEVEL2_CACHE_SIZE);
+    info.l3_bytes = system_value(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    return info;
+}
+
+}  // namespace tritwise

@@ -1,0 +1,86 @@
+"""`tritwise`: the entry point, its short menu, and what errors and Ctrl-C become.
+
+    tritwise                 # the menu
+    tritwise run --help      # one command in detail
+
+Exit status: 0 success, 1 an error the user can mend (one message, no traceback), 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from tritwise import __version__
+from tritwise.common.errors import TritwiseError
+
+# Verb, what it does, one example. They stand here, not in the commands, so that the menu imports none of those.
+COMMANDS = (
+    ("run", "walk a recipe: data, training, export, report", "tritwise run recipes/quickstart.toml"),
+    ("train", "train one variant of a recipe", "tritwise train recipes/quickstart.toml --variant ternary"),
+    ("export", "turn a checkpoint into a model directory", "tritwise export runs/x/train-ternary model"),
+    ("generate", "complete a prompt, or fill a gap", "tritwise generate model --prompt 'def add(a, b):'"),
+    ("inspect", "show shapes, bits per weight, codes, scales", "tritwise inspect model"),
+    ("perplexity", "score a text: perplexity and bits per byte", "tritwise perplexity model text.py"),
+    ("bench", "time decoding and prefill on this machine", "tritwise bench --shape 2b4t"),
+    ("doctor", "show processor, kernel, bandwidth, versions", "tritwise doctor"),
+)
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def menu() -> str:
+    """What `tritwise` alone prints: each verb with one example."""
+    lines = [f"tritwise {__version__}: from repositories to a 1.58-bit language model on a CPU", ""]
+    lines += [f"  {name:<11}{example}" for name, _, example in COMMANDS]
+    lines += ["", "`tritwise --help` says what each does, `tritwise VERB --help` lists its options."]
+    return "\n".join(lines)
+
+
+def build_app():
+    """The cyclopts application; each command's module is imported only when that command is called."""
+    from cyclopts import App, Parameter
+
+    app = App(
+        name="tritwise",
+        help="From raw repositories to a 1.58-bit language model running on a CPU.",
+        version=__version__,
+        help_format="plaintext",  # Markdown would import a parser: a quarter of the start-up time
+        default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,  # `main` answers it
+    )
+    for name, summary, _ in COMMANDS:
+        sentence = summary[0].upper() + summary[1:] + "."
+        app.command(f"tritwise.cli.commands.{name}:{name}", name=name, help=sentence)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments:
+        print(menu())
+        return 0
+    if arguments == ["--version"]:
+        print(__version__)
+        return 0
+    try:
+        build_app()(arguments, result_action="return_value")
+        sys.stdout.flush()
+    except TritwiseError as error:
+        print(f"tritwise: {error}", file=sys.stderr)
+        # Work that Ctrl-C stopped in good order says so as an error whose cause is the interrupt.
+        interrupted = isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
+        return INTERRUPTED if interrupted or type(error).__name__ == "Interrupted" else 1
+    except KeyboardInterrupt:
+        print("\ntritwise: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Standard output is closed for good, so that Python does not
+        # complain about it at exit.
+        sys.stderr.close()
+        return 0
+    except SystemExit as error:  # a usage error; cyclopts has printed it
+        return error.code if isinstance(error.code, int) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

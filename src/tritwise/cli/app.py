@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from tritwise import __version__
-from tritwise.common.errors import TritwiseError
+from tritwise.common.errors import Interrupted, TritwiseError
 
 # Verb, what it does, one example. They stand here, not in the commands, so that the menu imports none of those.
 COMMANDS = (
@@ -66,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except TritwiseError as error:
         print(f"tritwise: {error}", file=sys.stderr)
-        # Work that Ctrl-C stopped in good order says so as an error whose cause is the interrupt.
-        interrupted = isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
-        return INTERRUPTED if interrupted or type(error).__name__ == "Interrupted" else 1
+        return INTERRUPTED if isinstance(error, Interrupted) else 1
     except KeyboardInterrupt:
         print("\ntritwise: interrupted", file=sys.stderr)
         return INTERRUPTED

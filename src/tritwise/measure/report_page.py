@@ -1,0 +1,216 @@
+"""The page of a report: data in, HTML text out. All text that comes from outside is escaped here, in one place."""
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tritwise.common.progress import format_duration
+from tritwise.measure.plots import SERIES_COUNT, code_shares, loss_curves
+from tritwise.measure.report_style import STYLE
+
+Data = Mapping[str, Any]
+
+
+def page(report: Data) -> str:
+    """The whole page; `report` as `tritwise.measure.report` describes it."""
+    models = report["models"]
+    title = f"{report['name']}: Tritwise report"
+    parts = [_header(report), _cards(report), _quality(report), _training(models), _speed(models), _weights(models),
+             _completions(models), _data(report), _repeat(report)]
+    # A page whose policy forbids every request cannot make one by accident.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return "\n".join([
+        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body><main>",
+        *[part for part in parts if part], "</main></body></html>", ""])
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with `digits` significant digits; whole numbers stay whole, with a thin space between thousands."""
+    if value != int(value) and abs(value) < 10 ** (digits - 1):
+        return f"{value:.{digits}g}" if abs(value) < 1 else _fixed(value, digits)
+    return f"{round(value):,}".replace(",", "\u2009")
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{max(0, digits - len(str(int(abs(value)))))}f}"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal megabytes (or gigabytes), three digits."""
+    return f"{_fixed(count / 1e9, 3)} GB" if count >= 1e9 else f"{_fixed(count / 1e6, 3)} MB"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, even: bool = False) -> str:
+    # Cells are HTML already: callers escape what is not ours. Bars in one row compare only in columns of even width.
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    kind = ' class="even"' if even else ""
+    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _facts(rows: Sequence[tuple[str, str]]) -> str:
+    body = "".join(f"<tr><td>{escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
+    return f'<table class="text"><tbody>{body}</tbody></table>'
+
+
+def _section(title: str, *content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
+
+
+def _colour(index: int) -> str:
+    return f"var(--series-{index % SERIES_COUNT + 1})"
+
+
+def _key(models: Sequence[Data], index: int) -> str:
+    return f'<span class="key" style="background:{_colour(index)}"></span>{escape(models[index]["name"])}'
+
+
+def _with_bar(text: str, value: float, largest: float, colour: str) -> str:
+    width = 100 * value / largest if largest else 0
+    return f'{text}<div class="bar" style="width:{width:.1f}%;background:{colour}"></div>'
+
+
+def _header(report: Data) -> str:
+    models, machine = report["models"], report["machine"]
+    names = " and ".join(f"{escape(m['name'])} ({number(m['parameters']['total'] / 1e6)} M parameters)" for m in models)
+    tokens = number(models[0]["training"]["tokens"] / 1e6)
+    return (f"<header><h1>{escape(report['name'])}</h1><p class=\"lead\">{names}, trained on {tokens} M tokens, "
+            f"the same ones in the same order. Every number below was measured on {escape(machine['cpu'])} "
+            f"with the exported files.</p></header>")
+
+
+def _cards(report: Data) -> str:
+    first, others = report["models"][0], report["models"][1:]
+
+    def beside(value: Callable[[Data], str]) -> str:
+        return ", ".join(f"{escape(m['name'])} {value(m)}" for m in others)
+
+    xz = f"xz -9e {number(report['held_out']['xz_bits_per_byte'])}"
+    quality = beside(lambda m: number(m["held_out"]["bits_per_byte"]))
+    cards = [
+        ("Held-out text", number(first["held_out"]["bits_per_byte"]), "bits a byte", f"{quality}, {xz}".lstrip(", ")),
+        ("Model on disk", *size(first["files"]["bytes"]).split(" "), beside(lambda m: size(m["files"]["bytes"]))),
+        ("Decoding", number(first["bench"]["decode_tokens_per_second"]), "tokens/s",
+         beside(lambda m: number(m["bench"]["decode_tokens_per_second"]))),
+        ("Peak memory", *size(first["bench"]["peak_rss_bytes"]).split(" "),
+         beside(lambda m: size(m["bench"]["peak_rss_bytes"]))),
+    ]
+    boxes = "".join(
+        f'<div class="card"><div class="what">{what}, {escape(first["name"])}</div><div class="value">{value} '
+        f'<small>{unit}</small></div><div class="beside">{rest}</div></div>' for what, value, unit, rest in cards)
+    return f'<div class="cards">{boxes}</div>'
+
+
+def _quality(report: Data) -> str:
+    models, held_out = report["models"], report["held_out"]
+    largest = max([held_out["xz_bits_per_byte"], *[m["held_out"]["bits_per_byte"] for m in models]])
+    rows = []
+    for index, model in enumerate(models):
+        score = model["held_out"]["bits_per_byte"]
+        rows.append([_key(models, index), _with_bar(f"{score:.4f}", score, largest, _colour(index)),
+                     f"{model['training']['bits_per_byte']:.4f}", number(model["held_out"]["perplexity"], 4)])
+    xz = held_out["xz_bits_per_byte"]
+    rows.append(['<span class="key" style="background:var(--other)"></span>xz -9e, each file alone',
+                 _with_bar(f"{xz:.4f}", xz, largest, "var(--other)"), "", ""])
+    first = models[0]["held_out"]
+    return _section(
+        "Held-out text",
+        f'<p class="note">{number(held_out["documents"])} documents, {number(held_out["bytes"])} bytes, from '
+        f'repositories no model saw. Bits a byte: the negative log2 likelihood of the text over its bytes; less is '
+        f'better. Windows of {first["context"]} tokens, each scored token with at least '
+        f'{first["context"] - first["stride"]} tokens before it where the document has them.</p>',
+        _table(["", "native engine, exported files", "training model", "perplexity a token"], rows))
+
+
+def _training(models: Sequence[Data]) -> str:
+    plot = loss_curves({model["name"]: model["training"]["curve"] for model in models})
+    rows = [[_key(models, index), number(t["steps"]), f"{number(t['tokens'] / 1e6)} M",
+             f"{t['final_loss']:.3f}", format_duration(t["seconds"]), number(t["tokens"] / t["seconds"])]
+            for index, t in enumerate(model["training"] for model in models)]
+    return _section("Training", f"<figure>{plot}</figure>",
+                    '<p class="note">Faint: each step. Strong: moving average. The vertical axis leaves out the '
+                    "first twentieth of the steps.</p>",
+                    _table(["", "steps", "tokens", "loss, mean of the last 5 % of steps", "time, m:ss", "tokens/s"],
+                           rows))
+
+
+def _speed(models: Sequence[Data]) -> str:
+    def row(label: str, value: Callable[[Data], float], text: Callable[[float], str]) -> list[str]:
+        values = [value(model) for model in models]
+        return [label, *[_with_bar(text(v), v, max(values), _colour(i)) for i, v in enumerate(values)]]
+
+    rows = [
+        row("decoding, tokens/s", lambda m: m["bench"]["decode_tokens_per_second"], number),
+        row("prefill, tokens/s", lambda m: m["bench"]["prefill_tokens_per_second"], number),
+        row("weights read for a token", lambda m: m["bench"]["weight_bytes_per_token"], size),
+        row("peak memory of the process", lambda m: m["bench"]["peak_rss_bytes"], size),
+        row("files on disk", lambda m: m["files"]["bytes"], size),
+        row("time to load, s", lambda m: m["bench"]["load_seconds"], number),
+    ]
+    bench = models[0]["bench"]
+    return _section(
+        "Speed and memory",
+        _table(["", *[_key(models, index) for index in range(len(models))]], rows, even=True),
+        f'<p class="note">{bench["decode_steps"]} decode steps and a prefill of {bench["prefill_tokens"]} tokens, '
+        f'{bench["threads"]} threads, kernel {escape(str(bench["kernel"]))}, each model in a fresh process. Peak '
+        f'memory counts the interpreter and its libraries too, which outweigh a small model.</p>')
+
+
+def _weights(models: Sequence[Data]) -> str:
+    parts = []
+    for model in models:
+        if not model["layers"]:
+            continue
+        total = {key: sum(layer[key] for layer in model["layers"]) for key in ("minus", "zero", "plus")}
+        count = sum(total.values())
+        shares = ", ".join(f"{label} {100 * total[key] / count:.1f} %"
+                           for label, key in (("−1", "minus"), ("0", "zero"), ("+1", "plus")))
+        rows = [[str(index), *[f"{100 * layer[key] / sum(layer.values()):.2f} %" for key in ("minus", "zero", "plus")],
+                 number(sum(layer.values()))] for index, layer in enumerate(model["layers"])]
+        parts.append(f"<h3>{escape(model['name'])}: {shares} of {number(count)} block weights</h3>"
+                     f"<figure>{code_shares(model['layers'], name=model['name'])}</figure>"
+                     "<details><summary>The same as a table</summary>"
+                     + _table(["layer", "−1", "0", "+1", "weights"], rows) + "</details>")
+    return _section("Weights", *parts) if parts else ""
+
+
+def _completions(models: Sequence[Data]) -> str:
+    parts = ['<p class="note">Functions of held-out files, chosen by a hash, not by eye. Grey: what the model was '
+             "given. Coloured: what it wrote, by greedy decoding.</p>"]
+    kinds = {"completion": "Completion", "infill": "Fill in the middle"}
+    for index, shown in enumerate(models[0]["completions"]):
+        parts.append(f"<h3>{kinds[shown['kind']]}: <code>{escape(shown['source'])}</code></h3>")
+        for position, model in enumerate(models):
+            answer = model["completions"][index]
+            timing = (f"{number(answer['tokens_per_second'])} tokens/s, first token after "
+                      f"{number(1000 * answer['seconds_to_first_token'])} ms")
+            parts.append(
+                f'<p class="note">{_key(models, position)}: {answer["tokens"]} tokens, {timing}</p>'
+                f'<pre><span class="given">{escape(answer["prefix"])}</span><mark>{escape(answer["text"])}</mark>'
+                f'<span class="given">{escape(answer["suffix"])}</span></pre>')
+        parts.append("<details><summary>What the file really says there</summary>"
+                     f"<pre>{escape(shown['original'])}</pre></details>")
+    return _section("Completions", *parts)
+
+
+def _data(report: Data) -> str:
+    rows = [(name, escape(str(value))) for name, value in report["data"].items()]
+    return _section("Data", _facts(rows))
+
+
+def _repeat(report: Data) -> str:
+    repeat = report["repeat"]
+    versions = ", ".join(f"{escape(name)} {escape(str(value))}" for name, value in repeat["versions"].items())
+    hashes = [(name, f'<span class="hash">{escape(value)}</span>') for name, value in repeat["hashes"].items()]
+    machine = [(name, escape(str(value))) for name, value in report["machine"].items()]
+    stages = [[escape(stage["name"]), format_duration(stage["seconds"]),
+               f'<span class="hash">{escape(stage["key"][:16])}</span>'] for stage in report["stages"]]
+    total = sum(stage["seconds"] for stage in report["stages"])
+    return _section(
+        "Repeat it", f"<pre>{escape(repeat['command'])}</pre>", f'<p class="note">{versions}</p>',
+        "<h3>Stages</h3>", _table(["stage", f"time, m:ss (together {format_duration(total)})", "key"], stages),
+        "<h3>Machine</h3>", _facts(machine), "<h3>SHA-256</h3>", _facts(hashes),
+        '<p class="note">The same numbers as data: <code>report.json</code> beside this page.</p>')

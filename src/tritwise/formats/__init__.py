@@ -1,0 +1,13 @@
+"""Reading and writing model directories. The only room that knows a file layout.
+
+    directory = open_model(path)        # Hugging Face's config.json and safetensors, checked by name and reason
+    write_model(out, config, tensors, form="packed")
+"""
+
+from tritwise.formats.packing import TernaryTensor, pack_rows, unpack_rows
+from tritwise.formats.reader import ModelDirectory, open_model
+from tritwise.formats.writer import write_model, write_quantised
+
+__all__ = [
+    "ModelDirectory", "TernaryTensor", "open_model", "pack_rows", "unpack_rows", "write_model", "write_quantised",
+]

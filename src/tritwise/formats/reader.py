@@ -1,0 +1,291 @@
+"""`open_model`: a Hugging Face model directory, checked against its config.json before anything is believed.
+
+    directory = open_model("runs/quickstart/ternary")
+    directory.config                 # ModelConfig
+    directory.read("model.layers.0.mlp.up_proj.weight")    # TernaryTensor(packed, scale, shape)
+    directory.read("model.norm.weight")                    # float32, float16 or bfloat16 array
+
+What a quantised linear looks like in the file (transformers, integrations/bitnet.py):
+
+| linear_class, mode | `weight` | `weight_scale` [1] |
+|---|---|---|
+| bitlinear | uint8 row stripes | 1 / scale: the layer divides by it |
+| autobitlinear offline | uint8 row stripes, or the codes as floats | scale: the layer multiplies by it |
+| autobitlinear online | latent floats, quantised here by absmean (or sign) in float32 | none |
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import read_json
+from tritwise.config import ModelConfig
+from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
+from tritwise.formats.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
+from tritwise.ternary import absmean, sign
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FLOAT_DTYPES = tuple(name for name in DTYPES if name != "U8")
+# Buffers that old versions of transformers saved; they follow from the configuration.
+_IGNORED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+class ModelDirectory:
+    """An opened model; made by `open_model`. Arrays are read-only views of the mapped files.
+
+    `.path`, `.config`, `.tokenizer_file` (None when the directory has none), `.files` (the safetensors files) and
+    `.stored_bytes` (bytes of all weights and scales as stored, without the files' headers).
+    """
+
+    def __init__(self, path: Path, config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -> None:
+        self.path, self.config = path, config
+        self._tensors = tensors
+        self._linears, self._shapes = linear_names(config), config.tensor_shapes()
+        tokenizer = path / "tokenizer.json"
+        self.tokenizer_file = tokenizer if tokenizer.is_file() else None
+        self.files = tuple(sorted({file.path for file in tensors.values()}))
+        self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
+
+    def names(self) -> tuple[str, ...]:
+        """Every weight's name, in the order of `ModelConfig.tensor_shapes()`; scales belong to their weights."""
+        return tuple(self._shapes)
+
+    def stored(self, name: str) -> StoredTensor:
+        """What the file's header says of a weight: type name ("BF16", "U8", ...), stored shape, place."""
+        return self._tensors[name].tensors[name]
+
+    def tensor_bytes(self, name: str) -> int:
+        """Bytes that a weight takes in the file, its scale included."""
+        names = (name, f"{name}_scale") if f"{name}_scale" in self._tensors else (name,)
+        return sum(self.stored(each).stop - self.stored(each).start for each in names)
+
+    def read(self, name: str) -> np.ndarray | TernaryTensor:
+        """A weight's values, checked: a `TernaryTensor` for a quantised linear, else a float array of its shape.
+
+        Raises KeyError for a name outside `names()`, TritwiseError (with file, tensor and reason) for values that
+        cannot be: a field that is no code, a scale that is not positive and finite, NaN or infinite weights.
+        """
+        if name not in self._shapes:
+            raise KeyError(name)
+        if name not in self._linears:
+            return self._floats(name)
+        quantisation = self.config.quantization_config
+        if quantisation.linear_class == "autobitlinear" and quantisation.quantization_mode == "online":
+            return self._quantise(name)
+        return self._packed(name)
+
+    def _error(self, name: str, why: str, fix: str = "") -> TritwiseError:
+        return _tensor_error(self._tensors[name].path, name, why, fix)
+
+    def _array(self, name: str) -> np.ndarray:
+        return self._tensors[name].array(name)
+
+    def _floats(self, name: str) -> np.ndarray:
+        array = self._array(name)
+        if not all_finite(array):
+            raise self._error(name, "it holds NaN or infinite values",
+                              "look for the step at which training diverged, or for a damaged file")
+        return array
+
+    def _quantise(self, name: str) -> TernaryTensor:
+        quantiser = sign if self.config.linear_type == "binary" else absmean
+        return TernaryTensor.from_codes(*quantiser(self._floats(name)))
+
+    def _packed(self, name: str) -> TernaryTensor:
+        shape = self._shapes[name]
+        weight = self._array(name)
+        if weight.dtype == np.uint8:
+            if holds_field_3(weight):
+                raise self._error(name, "a 2-bit field holds 3, which stands for no code")
+            tensor = TernaryTensor(weight, self._scale(name), shape)
+        else:
+            codes = weight.astype(np.float32)
+            if not np.isin(codes, (-1, 0, 1)).all():
+                raise self._error(
+                    name, "it holds floats other than -1, 0 and +1, but quantization_mode is offline",
+                    "master weights need quantization_mode online in config.json")
+            tensor = TernaryTensor.from_codes(codes.astype(np.int8), self._scale(name)[0])
+        if self.config.linear_type == "binary" and not tensor.codes().all():
+            raise self._error(name, "it holds the code 0, but linear_type is binary")
+        return tensor
+
+    def _scale(self, weight_name: str) -> np.ndarray:
+        """The scale that multiplies, float32 [1]. Only `linear_class` says whether the stored one divides."""
+        name = f"{weight_name}_scale"
+        scale = self._array(name).astype(np.float32)
+        if self.config.quantization_config.linear_class == "bitlinear":
+            with np.errstate(divide="ignore", over="ignore"):
+                scale = np.float32(1) / scale
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise self._error(name, f"the scale is {float(self._array(name)[0])}; it must be positive and finite")
+        return scale
+
+
+def open_model(path: str | Path) -> ModelDirectory:
+    """Open a directory with config.json and safetensors weights in Hugging Face's layout.
+
+    The weights are model.safetensors or, when that is absent, the files named by model.safetensors.index.json (the
+    order in which transformers looks). Presence, shape and type of every tensor are checked here, values by `read`.
+    A tied head that is stored all the same is accepted when it equals the embedding, bit for bit.
+    Raises TritwiseError with the file, the tensor and the reason.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise TritwiseError(f"{path} is not a model directory", why="there is no such directory",
+                            fix="give the path of a directory with config.json and model.safetensors")
+    config = read_config(path)
+    tensors = _locate(path)
+    layers_at_most = len(tensors)
+    if config.num_hidden_layers > layers_at_most:  # before a list of names is built from an absurd number
+        raise TritwiseError(f"{path / 'config.json'} does not fit the weights",
+                            why=f"num_hidden_layers is {config.num_hidden_layers}, but the files hold "
+                                f"{layers_at_most} tensors")
+    _check_names(path, config, tensors)
+    _check_layout(config, tensors)
+    directory = ModelDirectory(path, config, tensors)
+    if config.tie_word_embeddings and _HEAD in tensors:
+        _check_redundant_head(tensors)
+    return directory
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The `ModelConfig` of a model directory, refused where the weights would be read with another meaning."""
+    file = path / "config.json"
+    values = read_json(file, what="a model configuration")
+    if not isinstance(values, dict):
+        raise TritwiseError(f"{file} is not a model configuration", why="it is not a JSON object")
+    config = ModelConfig.from_hf(values, source=str(file))
+    if config.linear_type != "dense":
+        if config.quantization_config is None:
+            raise TritwiseError(f"{file}: linear_type is {config.linear_type} but quantization_config is missing",
+                                why="without it other readers take latent weights for a dense model")
+        kept = set(config.quantization_config.modules_to_not_convert or ()) - {"lm_head", "model.embed_tokens"}
+        if kept:
+            raise TritwiseError(f"{file}: modules_to_not_convert names {', '.join(sorted(kept))}",
+                                why="here every linear of every block is quantised, and only the head is not")
+    return config
+
+
+def linear_names(config: ModelConfig) -> frozenset[str]:
+    """Names of the weights that are stored quantised: all block linears, or none in a dense model."""
+    if config.linear_type == "dense":
+        return frozenset()
+    return frozenset(f"model.layers.{layer}.{name}.weight"
+                     for layer in range(config.num_hidden_layers) for name in config.linear_shapes())
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether a float16, bfloat16 or float32 array holds neither NaN nor infinity; in blocks, as it may be a map."""
+    # The exponent's bits are all set in exactly the values that are not finite.
+    word, exponent = {"float32": (np.uint32, 0x7F800000), "float16": (np.uint16, 0x7C00),
+                      "bfloat16": (np.uint16, 0x7F80)}[array.dtype.name]
+    words = np.ascontiguousarray(array).reshape(-1).view(word)
+    step = 1 << 20
+    return all(int((words[i:i + step] & word(exponent)).max()) < exponent for i in range(0, len(words), step))
+
+
+def _tensor_error(file: Path, name: str, why: str, fix: str = "") -> TritwiseError:
+    return TritwiseError(f"{file}: {name} cannot be used", why=why, fix=fix)
+
+
+def _locate(path: Path) -> dict[str, SafetensorsFile]:
+    """Each tensor's name and the file that holds it."""
+    if (path / WEIGHTS).exists():
+        file = SafetensorsFile(path / WEIGHTS)
+        return dict.fromkeys(file.tensors, file)
+    if (path / INDEX).exists():
+        return _locate_shards(path)
+    others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    if others:
+        raise TritwiseError(
+            f"{path} holds no safetensors weights", why=f"only {', '.join(others[:3])}: a pickle can run any code "
+            "when it is opened, so only safetensors are read",
+            fix="save the model again with transformers' save_pretrained(..., safe_serialization=True)")
+    raise TritwiseError(f"{path} holds no weights", why=f"neither {WEIGHTS} nor {INDEX} is there")
+
+
+def _locate_shards(path: Path) -> dict[str, SafetensorsFile]:
+    index = path / INDEX
+    content: Any = read_json(index, what="an index of shards")
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise TritwiseError(f"{index} is not an index of shards", why="it has no weight_map of names to files")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise TritwiseError(f"{index}: {name} is said to lie in {shard!r}",
+                                why="a shard is a .safetensors file beside the index, named without a path")
+    files = {}
+    for shard in sorted(set(weight_map.values())):
+        if not (path / shard).is_file():
+            name = next(name for name, at in weight_map.items() if at == shard)
+            raise TritwiseError(f"{path / shard} does not exist", why=f"{INDEX} says that it holds {name}",
+                                fix="copy or download the missing file")
+        files[shard] = SafetensorsFile(path / shard)
+    for name, shard in weight_map.items():
+        if name not in files[shard].tensors:
+            raise _tensor_error(path / shard, name, f"it is missing; {INDEX} says that it is there")
+    for shard, file in files.items():
+        for name in file.tensors:
+            if weight_map.get(name) != shard:
+                raise _tensor_error(path / shard, name, f"{INDEX} does not say that it is there")
+    return {name: files[shard] for name, shard in weight_map.items()}
+
+
+def _has_scales(config: ModelConfig) -> bool:
+    quantisation = config.quantization_config
+    return quantisation is not None and not (
+        quantisation.linear_class == "autobitlinear" and quantisation.quantization_mode == "online")
+
+
+def _check_names(path: Path, config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -> None:
+    expected = set(config.tensor_shapes())
+    if _has_scales(config):
+        expected |= {f"{name}_scale" for name in linear_names(config)}
+    missing = sorted(expected - set(tensors))
+    if missing:
+        raise TritwiseError(f"{path}: {missing[0]} is missing"
+                            + (f", and {len(missing) - 1} more tensors" if len(missing) > 1 else ""),
+                            why=f"config.json describes a {config.linear_type} {config.model_type} model that has it")
+    allowed = expected | ({_HEAD} if config.tie_word_embeddings else set())
+    for name in sorted(set(tensors) - allowed):
+        if not _IGNORED.fullmatch(name):
+            raise _tensor_error(tensors[name].path, name,
+                                f"a {config.linear_type} {config.model_type} model of this config.json has none")
+
+
+def _check_layout(config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -> None:
+    linears, offline = linear_names(config), _has_scales(config)
+    floats_too = not offline or config.quantization_config.linear_class == "autobitlinear"
+    shapes = config.tensor_shapes()
+    if config.tie_word_embeddings and _HEAD in tensors:
+        shapes = shapes | {_HEAD: shapes[_EMBEDDING]}
+    for name, shape in shapes.items():
+        packed = offline and name in linears
+        allowed = [(dtype, shape) for dtype in FLOAT_DTYPES] if not packed or floats_too else []
+        if packed:
+            allowed.insert(0, ("U8", (packed_rows(shape[0]), shape[1])))
+            _check_one(tensors[f"{name}_scale"], f"{name}_scale", [(dtype, (1,)) for dtype in FLOAT_DTYPES])
+        _check_one(tensors[name], name, allowed)
+
+
+def _check_one(file: SafetensorsFile, name: str, allowed: list[tuple[str, tuple[int, ...]]]) -> None:
+    entry = file.tensors[name]
+    if (entry.dtype, entry.shape) not in allowed:
+        forms: dict[tuple[int, ...], list[str]] = {}
+        for dtype, shape in allowed:
+            forms.setdefault(shape, []).append(dtype)
+        wanted = " or ".join(f"{'/'.join(dtypes)} {list(shape)}" for shape, dtypes in forms.items())
+        raise _tensor_error(file.path, name, f"it is {entry.dtype} {list(entry.shape)}; config.json asks for {wanted}")
+
+
+def _check_redundant_head(tensors: Mapping[str, SafetensorsFile]) -> None:
+    head, embedding = tensors[_HEAD].array(_HEAD), tensors[_EMBEDDING].array(_EMBEDDING)
+    if head.dtype != embedding.dtype or not np.array_equal(head.view(np.uint8), embedding.view(np.uint8)):
+        raise _tensor_error(tensors[_HEAD].path, _HEAD, "it differs from model.embed_tokens.weight, but "
+                            "tie_word_embeddings is true",
+                            "set tie_word_embeddings to false in config.json if the head is meant")

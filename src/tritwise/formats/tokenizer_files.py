@@ -1,0 +1,48 @@
+"""What stands beside tokenizer.json so that transformers' AutoTokenizer opens it as it is."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config import ModelConfig
+from tritwise.config.tokens import KNOWN_FIM_TOKENS
+
+
+def tokenizer_config(tokenizer_file: Path, config: ModelConfig) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of a tokenizer.json and the content of the tokenizer_config.json that belongs to it.
+
+    The class is named, because for some model types AutoTokenizer would else rebuild the tokenizer from its parts.
+    Special roles come from the ids in `config` and from the fill-in-the-middle names that the tokenizer knows.
+    Raises TritwiseError when the file is unreadable, or has more ids than the model has embeddings.
+    """
+    try:
+        data = tokenizer_file.read_bytes()
+        tokenizer = Tokenizer.from_str(data.decode())
+    except OSError as error:
+        raise TritwiseError(f"{tokenizer_file} cannot be read", why=str(error)) from None
+    except Exception as error:  # the library raises plain Exception for every malformed file
+        raise TritwiseError(f"{tokenizer_file} is not a tokenizer of the tokenizers library",
+                            why=str(error)) from None
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= config.vocab_size:
+        raise TritwiseError(f"{tokenizer_file} does not fit the model",
+                            why=f"it has ids up to {largest}, the model's vocab_size is {config.vocab_size}")
+    content: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    roles = {"bos_token": config.bos_token_id, "pad_token": config.pad_token_id,
+             "eos_token": config.eos_token_ids[0] if config.eos_token_ids else None}
+    for role, token_id in roles.items():
+        if token_id is None:
+            continue
+        token = tokenizer.id_to_token(token_id)
+        if token is None:
+            raise TritwiseError(f"{tokenizer_file} does not fit the model",
+                                why=f"{role}_id is {token_id}, and the tokenizer has no such id")
+        content[role] = token
+    for fim in KNOWN_FIM_TOKENS:
+        if all(tokenizer.token_to_id(token) is not None for token in fim):
+            content["additional_special_tokens"] = list(fim)
+            break
+    return data, content | {"model_max_length": config.max_position_embeddings,
+                            "clean_up_tokenization_spaces": False}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tritwise.common.errors import TritwiseError
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LinearType = Literal["ternary", "binary", "dense"]
 
 # Keys that other writers put into config.json and that cannot change what the model computes.
@@ -27,6 +28,11 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "rope_scaling": (None,),
     "partial_rotary_factor": (1.0, None),
 }
+# What transformers takes for a key that a config.json leaves out; only keys that change the arithmetic.
+_HF_DEFAULTS: dict[str, dict[str, Any]] = {
+    "bitnet": {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
+    "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
+}
 
 
 class QuantizationConfig(BaseModel):
@@ -42,7 +48,7 @@ class QuantizationConfig(BaseModel):
     linear_class: Literal["bitlinear", "autobitlinear"] = "bitlinear"
     quantization_mode: Literal["offline", "online"] = "offline"
     use_rms_norm: Literal[False] = False
-    rms_norm_eps: float = 1e-6
+    rms_norm_eps: float | None = 1e-6
     modules_to_not_convert: tuple[str, ...] | None = None
 
 
@@ -78,10 +84,10 @@ class ModelConfig(BaseModel):
     head_dim: PositiveInt = None  # type: ignore[assignment]  # hidden_size / heads
     hidden_act: Literal["silu", "relu2"] = "silu"
     max_position_embeddings: PositiveInt = 2048
-    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-5
-    rope_theta: Annotated[float, Field(gt=0)] = 10000.0
+    rms_norm_eps: PositiveFloat = 1e-5
+    rope_theta: PositiveFloat = 10000.0
     tie_word_embeddings: bool = False
-    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    initializer_range: PositiveFloat = 0.02
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
@@ -189,10 +195,12 @@ class ModelConfig(BaseModel):
         rope = values.pop("rope_parameters", None)
         if rope is not None:
             if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default" or (
-                    set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"}):
+                    set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"}) or (
+                    rope.get("partial_rotary_factor", 1.0) != 1.0):
                 raise TritwiseError(f"{source}: rope_parameters {rope} are not supported",
                                     why="only rope_type default with rope_theta is implemented")
-            values.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
+            if rope.get("rope_theta") is not None:
+                values["rope_theta"] = rope["rope_theta"]  # where both stand, transformers takes this one
         if isinstance(values.get("eos_token_id"), list):
             values["eos_token_id"] = tuple(values["eos_token_id"])
         if values.get("model_type") not in ("bitnet", "llama"):
@@ -200,7 +208,7 @@ class ModelConfig(BaseModel):
                                 why="bitnet and llama are")
         values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")
         values = {key: value for key, value in values.items() if value is not None}
-        config = _validated(values, source)
+        config = _validated(_HF_DEFAULTS[values["model_type"]] | values, source)
         if config.linear_type == "dense" and config.quantization_config is not None:
             raise TritwiseError(f"{source}: linear_type is dense but quantization_config is present")
         return config
@@ -208,7 +216,9 @@ class ModelConfig(BaseModel):
     def to_hf(self, *, dtype: str) -> dict[str, Any]:
         """The content of a config.json that transformers opens unchanged; `dtype` is that of the stored floats."""
         architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM"}[self.model_type]
-        return {"architectures": [architecture], "dtype": dtype} | self.model_dump(mode="json", exclude_none=True)
+        # Ids that are not set are written as null: left out, transformers would take its own defaults (128000, 1, 2).
+        ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        return {"architectures": [architecture], "dtype": dtype} | ids | self.model_dump(mode="json", exclude_none=True)
 
 
 def _validated(values: dict[str, Any], source: str) -> ModelConfig:

@@ -1,0 +1,68 @@
+"""From a source to documents: read, decode, filter, drop duplicates, parse. Every drop has the name of a rule."""
+
+import os
+from dataclasses import replace
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import sha256_bytes, sha256_file
+from tritwise.common.progress import progress
+from tritwise.config import DataRecipe, FilterRecipe
+from tritwise.data.documents import Document
+from tritwise.data.filters import broken_rule
+from tritwise.data.order import Import, python_imports
+from tritwise.data.sources import SourceFile, UndecodableError, decode, find_files
+
+# Imports of each kept Python document, by (repository, path).
+ImportsOf = dict[tuple[str, str], tuple[Import, ...]]
+
+
+def read_documents(recipe: DataRecipe) -> tuple[list[Document], ImportsOf]:
+    """All documents of a source, sorted by (repository, path), the dropped ones marked and without text.
+
+    Of equal texts the first in that order is kept, so no text is in two repositories, and none in two splits.
+    """
+    files = find_files(recipe)
+    documents: list[Document] = []
+    imports: ImportsOf = {}
+    seen: set[str] = set()
+    with progress("read", len(files)) as bar:
+        for file in files:
+            document = _read_file(file, recipe.filters)
+            if document.is_kept:
+                text_hash = sha256_bytes(document.text.encode())
+                if text_hash in seen:
+                    document = replace(document, dropped_by="duplicate", text="")
+                else:
+                    seen.add(text_hash)
+            if document.is_kept and document.language == "python":
+                try:
+                    imports[document.repository, document.path] = python_imports(document.text)
+                except SyntaxError:
+                    document = replace(document, dropped_by="syntax", text="")
+            documents.append(document)
+            bar.update(len(documents), file.repository)
+    return documents, imports
+
+
+def _read_file(file: SourceFile, filters: FilterRecipe) -> Document:
+    path = file.path
+    dropped_by, text = None, ""
+    try:
+        size = file.location.stat().st_size
+        if not path.isprintable():
+            # Such a name cannot stand in a comment of one line; surrogates cannot be stored at all.
+            path = os.fsencode(path).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
+            dropped_by = "path"
+        if dropped_by or size > filters.max_bytes:
+            return Document(file.repository, path, file.language, "", size, sha256_file(file.location),
+                            dropped_by=dropped_by or "max_bytes")
+        content = file.location.read_bytes()
+    except OSError as error:
+        raise TritwiseError(f"cannot read {file.location}", why=error.strerror or str(error)) from None
+    try:
+        text = decode(content, file.language)
+        dropped_by = broken_rule(text, filters)
+    except UndecodableError:
+        dropped_by = "undecodable"
+    return Document(file.repository, path, file.language, "" if dropped_by else text, len(content),
+                    sha256_bytes(content), dropped_by=dropped_by)

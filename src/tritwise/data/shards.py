@@ -1,0 +1,135 @@
+"""Token shards: a memory-mapped array of ids with document ends and a JSON of facts beside it.
+
+Layout (datatrove's):
+
+    NAME.ds         raw little-endian ids, uint16 when vocab_size <= 65536, else uint32
+    NAME.ds.index   uint64 little-endian, the end of each document (cumulative count of ids)
+    NAME.ds.json    counts, hashes of both files and of the tokenizer
+
+The JSON is written last and holds its own hash, so a half-written or mixed-up shard is refused.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes, sha256_file
+
+_FORMAT = "tritwise-token-shard-1"
+_TYPES = {"dtype": str, "format": str, "ids_sha256": str, "index_sha256": str, "documents": int, "tokens": int,
+          "tokenizer_hash": str, "vocab_size": int}
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def id_dtype(vocab_size: int) -> np.dtype:
+    """The smallest of the two types of ids that holds `vocab_size` of them, little-endian."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def write_shard(path: Path, documents: Iterable[NDArray[np.integer]], *, vocab_size: int,
+                tokenizer_hash: str) -> dict[str, Any]:
+    """Write documents (each a one-dimensional integer array, not empty) as the shard `path`, and return its facts.
+
+    Raises ValueError for an empty document or an id outside 0..vocab_size - 1.
+    """
+    path = Path(path)
+    dtype = id_dtype(vocab_size)
+    _beside(path, ".json").unlink(missing_ok=True)  # no moment at which old facts stand beside new ids
+    ends: list[int] = []
+    total = 0
+    hasher = hashlib.sha256()
+    with path.open("wb") as f:
+        for document in documents:
+            document = np.asarray(document)
+            if document.ndim != 1 or document.size == 0 or document.dtype.kind not in "iu":
+                raise ValueError(f"document {len(ends)} is no filled list of ids: "
+                                 f"{document.dtype} {document.shape}")
+            if document.min() < 0 or document.max() >= vocab_size:
+                raise ValueError(f"document {len(ends)} holds ids outside 0..{vocab_size - 1}")
+            payload = document.astype(dtype).tobytes()
+            f.write(payload)
+            hasher.update(payload)
+            total += document.size
+            ends.append(total)
+    index = np.array(ends, dtype="<u8").tobytes()
+    _beside(path, ".index").write_bytes(index)
+    facts = {"format": _FORMAT, "dtype": dtype.name, "tokens": total, "documents": len(ends),
+             "vocab_size": vocab_size, "tokenizer_hash": tokenizer_hash,
+             "ids_sha256": hasher.hexdigest(), "index_sha256": sha256_bytes(index)}
+    atomic_write_json(_beside(path, ".json"), facts | {"facts_sha256": sha256_bytes(canonical_json(facts).encode())})
+    return facts
+
+
+class TokenShard(NamedTuple):
+    """An open shard: `ids` [tokens] (memory-mapped), `ends` [documents] uint64, strictly increasing."""
+
+    path: Path
+    ids: NDArray[np.unsignedinteger]
+    ends: NDArray[np.uint64]
+    vocab_size: int
+    tokenizer_hash: str
+    ids_sha256: str
+
+    @classmethod
+    def open(cls, path: Path) -> "TokenShard":
+        """Map the shard `path` (NAME.ds), after checking facts, sizes, types, and the document ends.
+
+        The ids themselves are not read; `verify` does that. Raises TritwiseError with the file and what is wrong.
+        """
+        path = Path(path)
+        facts = _read_facts(_beside(path, ".json"))
+        dtype = id_dtype(facts["vocab_size"])
+        if facts["dtype"] != dtype.name:
+            raise TritwiseError(f"{_beside(path, '.json')} contradicts itself",
+                                why=f"{facts['vocab_size']} ids are stored as {dtype.name}, not {facts['dtype']}")
+        index = _beside(path, ".index")
+        _check_size(path, facts["tokens"] * dtype.itemsize)
+        _check_size(index, facts["documents"] * 8)
+        if sha256_file(index) != facts["index_sha256"]:
+            raise TritwiseError(f"{index} is damaged", why="its hash is not the one written beside it")
+        ends = np.fromfile(index, dtype="<u8")
+        if np.any(ends[1:] <= ends[:-1]) or (ends[-1] if ends.size else 0) != facts["tokens"] or 0 in ends[:1]:
+            raise TritwiseError(f"{index} is damaged",
+                                why=f"document ends must rise to the number of ids, {facts['tokens']}")
+        # An empty file cannot be mapped.
+        ids = np.memmap(path, dtype=dtype, mode="r") if facts["tokens"] else np.empty(0, dtype=dtype)
+        return cls(path, ids, ends, facts["vocab_size"], facts["tokenizer_hash"], facts["ids_sha256"])
+
+    def verify(self) -> None:
+        """Read every id: their hash must be the one that was written. Raises TritwiseError."""
+        if sha256_file(self.path) != self.ids_sha256:
+            raise TritwiseError(f"{self.path} is damaged", why="its hash is not the one written beside it")
+
+    def document(self, number: int) -> NDArray[np.unsignedinteger]:
+        """The ids of one document, its <|end_of_text|> included."""
+        return self.ids[int(self.ends[number - 1]) if number else 0:int(self.ends[number])]
+
+
+def _check_size(path: Path, expected: int) -> None:
+    if not path.is_file():
+        raise TritwiseError(f"{path} does not exist", why="it belongs to a token shard", fix="tritwise run RECIPE")
+    size = path.stat().st_size
+    if size != expected:
+        raise TritwiseError(f"{path} is {'truncated' if size < expected else 'damaged'}",
+                            why=f"it has {size} bytes, {expected} were written")
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    facts = read_json(path, what="the facts of a token shard")
+    if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
+        raise TritwiseError(f"{path} does not describe a token shard", why=f"its format is not {_FORMAT}")
+    stated = facts.pop("facts_sha256", None)
+    wrong = sorted(set(facts) ^ set(_TYPES)) or sorted(k for k, t in _TYPES.items() if type(facts[k]) is not t)
+    if wrong:
+        raise TritwiseError(f"{path} is damaged", why=f"{wrong[0]} is missing, unknown or of the wrong type")
+    if stated != sha256_bytes(canonical_json(facts).encode()):
+        raise TritwiseError(f"{path} is damaged", why="it does not have the hash that it states")
+    return facts

@@ -1,0 +1,80 @@
+"""Byte-level BPE with Hugging Face `tokenizers`: trained on code, lossless on any text.
+
+Text is first cut into pieces that merges never cross (`CODE_PATTERN`), then every byte is a token until merges join
+them. The special tokens of `tritwise.config.tokens` are the first ids. Their texts inside a document are plain text:
+nothing that is read can put a control token into a shard.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config.tokens import SPECIAL_TOKENS
+
+CODE_PATTERN = r" ?[\p{L}_][\p{L}\p{M}_\p{N}]*| ?\p{N}| ?[^\s\p{L}\p{N}_]+|\s*\n[^\S\n]*(?=\S|$)|\s+"
+
+
+def empty_tokenizer(pattern: str = CODE_PATTERN) -> Tokenizer:
+    """An untrained tokenizer with the project's pre-tokenizer and decoder."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def sample_evenly(texts: Iterable[str], total_bytes: int, max_bytes: int) -> Iterator[str]:
+    """Whole texts, evenly spaced through the sequence, of at most `max_bytes` in all; every one when they fit."""
+    if total_bytes <= max_bytes:
+        yield from texts
+        return
+    credit = 0.0
+    for text in texts:
+        size = len(text.encode())
+        credit += size * max_bytes / total_bytes
+        if size <= credit:
+            credit -= size
+            yield text
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, *, pattern: str = CODE_PATTERN) -> Tokenizer:
+    """Learn merges until there are `vocab_size` ids: special tokens, the 256 bytes, then merges by frequency.
+
+    Raises TritwiseError when the texts are too few to fill the vocabulary.
+    """
+    tokenizer = empty_tokenizer(pattern)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() < vocab_size:
+        raise TritwiseError(f"the training documents give {tokenizer.get_vocab_size()} tokens, not {vocab_size}",
+                            why="no pair of tokens is left to merge",
+                            fix=f"tokenizer.vocab_size = {tokenizer.get_vocab_size()}, or more documents")
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Open a tokenizer.json. Special tokens in a text to encode are taken as plain text.
+
+    Raises TritwiseError when the file is missing or not a tokenizer.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TritwiseError(f"{path} does not exist", why="a tokenizer was expected there", fix="tritwise run RECIPE")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception for whatever is wrong with a file
+        raise TritwiseError(f"{path} is not readable as a tokenizer", why=str(error)) from None
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, without any special token; on all cores."""
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -16,3 +16,7 @@ class TritwiseError(Exception):
         if fix:
             lines.append(f"try: {fix}")
         super().__init__("\n".join(lines))
+
+
+class Interrupted(TritwiseError):
+    """The user stopped a long job; its state is saved and `fix` says how to go on. Exit status 130."""

@@ -111,7 +111,6 @@ class TrainRecipe(_Settings):
     adam_eps: Positive = 1e-8
     max_grad_norm: Positive = 1.0
     checkpoint_every: Count = 1000
-    evaluate_every: Count | None = None
 
     @model_validator(mode="after")
     def _check_batch(self) -> "TrainRecipe":

@@ -1,0 +1,140 @@
+"""BitLinear: a linear whose weight is quantised to ternary or binary codes and whose input to int8, in every forward.
+
+The quantisers are those of `tritwise.ternary`, in torch; a test holds the two equal. The backward is the
+straight-through estimator of the BitNet papers: the gradient passes both roundings unchanged, so the input gradient
+goes through the *quantised* weight and the weight gradient sees the *quantised* input.
+
+Several linears that read the same input (q, k, v; gate, up) run as one product over their concatenated codes: the input
+is quantised once, and each keeps its own scale.
+
+Codes are small integers, which float32 holds exactly, and so are their sums below 2^24: in float32 the accumulator is the
+integer one. Training may compute in bfloat16, whose roundings are noise far below the int8 rounding.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tritwise.model.norm import RMSNorm, rms_norm_backward, rms_normalise
+
+EPS = 1e-5
+
+
+def quantise_weight(weight: Tensor, linear_type: Literal["ternary", "binary"]) -> tuple[Tensor, Tensor]:
+    """Codes (float32, the weight's shape) and scale (float32, no axes) with W ~ codes * scale.
+
+    `ternary` is absmean (BitNet b1.58, equations 1-3), `binary` the sign of W - mean(W) (BitNet b1, equations 1-3).
+    Sums are taken in float64, as in `tritwise.ternary`, so that the codes cannot depend on the order of a sum.
+    """
+    w = weight.float()
+    scale = w.abs().mean(dtype=torch.float64).float().clamp_(min=EPS)
+    if linear_type == "ternary":
+        return (w * scale.reciprocal()).round_().clamp_(-1, 1), scale
+    codes = torch.where(w > w.mean(dtype=torch.float64).float(), 1.0, -1.0)
+    return codes, scale
+
+
+def quantise_activation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (float32 [..., K]) and scale (float32 [..., 1]) of float32 x with x ~ codes * scale, one scale a token.
+
+    |x| * 127 / max|x| never rounds above 127, so the published clamp to -128..127 cannot bite and is left out.
+    """
+    largest = x.abs().amax(dim=-1, keepdim=True).clamp_(min=EPS)
+    return (x * (127.0 / largest)).round_(), largest / 127.0
+
+
+class _BitLinear(torch.autograd.Function):
+    """One input, normed or not, times several quantised weights; see `bit_linear`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor | None, eps: float, linear_type: str, *weights: Tensor) -> Any:
+        dtype = x.dtype
+        flat = x.reshape(-1, x.shape[-1])
+        normed, rstd = rms_normalise(flat, eps) if gain is not None else (flat.float(), None)
+        codes, x_scale = quantise_activation(normed * gain if gain is not None else normed)
+        x_hat = (codes * x_scale).to(dtype)
+        quantised = [quantise_weight(w, linear_type) for w in weights]
+        w_codes = torch.cat([c for c, _ in quantised]).to(dtype)
+        scales = [s for _, s in quantised]
+        # In float32 the product is of codes, so the accumulator is the integer one. In bfloat16 the scale is multiplied
+        # in before: a rounding an input, averaged over the sum, instead of another pass over the larger output.
+        product = (codes @ w_codes.T).mul_(x_scale) if dtype == torch.float32 else x_hat @ w_codes.T
+        parts = product.split([w.shape[0] for w in weights], dim=-1)
+        ctx.save_for_backward(flat, gain, rstd, x_hat, w_codes, *scales)
+        return tuple((part * scale).view(*x.shape[:-1], -1) for part, scale in zip(parts, scales, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, rstd, x_hat, w_codes, *scales = ctx.saved_tensors
+        rows = [grad.shape[-1] for grad in grads]
+        flat = [grad.reshape(-1, count) for grad, count in zip(grads, rows, strict=True)]
+        # The weight gradient sees the quantised input, the input gradient the quantised weight (codes * scale).
+        grad_weights = [(grad.T @ x_hat).float() for grad in flat]
+        grad_x = torch.cat([grad * scale for grad, scale in zip(flat, scales, strict=True)], dim=-1) @ w_codes
+        grad_gain = None
+        if gain is not None:
+            grad_x, grad_gain = rms_norm_backward(grad_x, x, gain, rstd)
+        return grad_x.view(*grads[0].shape[:-1], -1), grad_gain, None, None, *grad_weights
+
+
+def bit_linear(x: Tensor, weights: list[Tensor], linear_type: Literal["ternary", "binary"], *,
+               gain: Tensor | None = None, eps: float = EPS) -> list[Tensor]:
+    """Products of x [..., K] with latent weights [N_i, K]: [..., N_i] each, in the dtype of x.
+
+    With `gain` [K], x goes through RMSNorm first, in float32 up to the quantiser, as in the published BitLinear.
+    Forward: y = (absmax(x) @ codes(W).T) * x_scale * w_scale. Backward: straight-through (see the module). Weights are
+    float32 master weights whatever the dtype of x; their gradients are float32.
+    """
+    return list(_BitLinear.apply(x, gain, eps, linear_type, *weights))
+
+
+class _DenseLinear(torch.autograd.Function):
+    """A plain linear with float32 master weights and products in the dtype of the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+        weight = torch.cat([w.to(x.dtype) for w in weights])
+        ctx.save_for_backward(x, weight)
+        ctx.rows = [w.shape[0] for w in weights]
+        return F.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        flat = grad.reshape(-1, grad.shape[-1])
+        grad_weights = (flat.T @ x.reshape(-1, x.shape[-1])).float().split(ctx.rows)
+        return (flat @ weight).view(x.shape), *grad_weights
+
+
+def dense_linear(x: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """Products of x [..., K] with master weights [N_i, K]: [..., N_i] each, in the dtype of x."""
+    return list(_DenseLinear.apply(x, *weights).split([w.shape[0] for w in weights], dim=-1))
+
+
+class BitLinear(nn.Module):
+    """One linear of a block: a float32 master weight [N, K] and the way it multiplies. No bias.
+
+    `linear_type` is `ternary`, `binary` or `dense`; the name says the common case.
+    """
+
+    def __init__(self, in_features: int, out_features: int, linear_type: str) -> None:
+        super().__init__()
+        self.linear_type = linear_type
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., K] to [..., N]."""
+        return multiply(x, self)[0]
+
+
+def multiply(x: Tensor, *linears: BitLinear, norm: RMSNorm | None = None) -> list[Tensor]:
+    """Linears of one type on one input, after `norm` if given, as one product."""
+    weights = [linear.weight for linear in linears]
+    linear_type = linears[0].linear_type
+    if linear_type == "dense":
+        return dense_linear(x if norm is None else norm(x), weights)
+    if norm is None:
+        return bit_linear(x, weights, linear_type)
+    return bit_linear(x, weights, linear_type, gain=norm.weight, eps=norm.eps)

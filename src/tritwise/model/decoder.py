@@ -1,0 +1,145 @@
+"""The decoder: LLaMA's block, or BitNet's with two sub-norms, over ternary, binary or dense linears.
+
+Norms (float32), rotary embedding and the residual stream follow `transformers`' modeling_bitnet.py and modeling_llama.py,
+against which the tests compare. Parameters are float32; `dtype` is what activations and products are computed in.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tritwise.config import ModelConfig
+from tritwise.model.bitlinear import BitLinear, multiply
+from tritwise.model.loss import linear_cross_entropy
+from tritwise.model.norm import RMSNorm
+
+
+def rotary_tables(positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin, float32 [positions, head_dim]: the half-split form of RoPE (arXiv 2104.09864, section 3.4)."""
+    inverse_frequency = 1.0 / (theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
+    angles = torch.arange(positions).float()[:, None] * inverse_frequency
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary embedding to x [B, heads, T, head_dim]; the tables are [T, head_dim], in x's dtype."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped key-value heads; `attn_sub_norm` before `o_proj` in the bitnet layout."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.groups = config.num_attention_heads // config.num_key_value_heads
+        shapes = config.linear_shapes()
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            out, inner = shapes[f"self_attn.{name}"]
+            setattr(self, name, BitLinear(inner, out, config.linear_type))
+        self.attn_sub_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if config.has_sub_norms else None
+
+    def forward(self, x: Tensor, norm: RMSNorm, cos: Tensor, sin: Tensor) -> Tensor:
+        """x [B, T, H], still to be normed, to [B, T, H]."""
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+                   for y in multiply(x, self.q_proj, self.k_proj, self.v_proj, norm=norm))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.groups > 1)
+        return multiply(y.transpose(1, 2).flatten(2), self.o_proj, norm=self.attn_sub_norm)[0]
+
+
+class FeedForward(nn.Module):
+    """act(gate) * up, then `down_proj`; `ffn_sub_norm` between them in the bitnet layout."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        shapes = config.linear_shapes()
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            out, inner = shapes[f"mlp.{name}"]
+            setattr(self, name, BitLinear(inner, out, config.linear_type))
+        self.ffn_sub_norm = RMSNorm(config.intermediate_size, config.rms_norm_eps) if config.has_sub_norms else None
+        self.relu2 = config.hidden_act == "relu2"
+
+    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        """x [B, T, H], still to be normed, to [B, T, H]."""
+        gate, up = multiply(x, self.gate_proj, self.up_proj, norm=norm)
+        y = (F.relu(gate).square() if self.relu2 else F.silu(gate)) * up
+        return multiply(y, self.down_proj, norm=self.ffn_sub_norm)[0]
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward with residuals."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x [B, T, H] to [B, T, H]."""
+        x = x + self.self_attn(x, self.input_layernorm, cos, sin)
+        return x + self.mlp(x, self.post_attention_layernorm)
+
+
+class _Stack(nn.Module):
+    """Embedding, blocks and final norm: what Hugging Face names `model.`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Decoder(nn.Module):
+    """A language model. `state_dict()` has exactly the names and shapes of `ModelConfig.tensor_shapes()`."""
+
+    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = dtype
+        self.model = _Stack(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self._tables: tuple[Tensor, Tensor] | None = None
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw every matrix from N(0, initializer_range) in the order of `tensor_shapes()`; norms are ones."""
+        parameters = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, shape in self.config.tensor_shapes().items():
+                if len(shape) == 2:
+                    parameters[name].normal_(0.0, self.config.initializer_range, generator=generator)
+                else:
+                    parameters[name].fill_(1.0)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """float32 [vocab, H]: the embedding itself when tied."""
+        return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    def _rotary(self, length: int) -> tuple[Tensor, Tensor]:
+        if self._tables is None or self._tables[0].shape[0] < length:
+            cos, sin = rotary_tables(length, self.config.head_dim, self.config.rope_theta)
+            self._tables = cos.to(self.dtype), sin.to(self.dtype)
+        return self._tables[0][:length], self._tables[1][:length]
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Final normed states [B, T, H] of ids [B, T]."""
+        cos, sin = self._rotary(ids.shape[1])
+        x = self.model.embed_tokens(ids).to(self.dtype)
+        for layer in self.model.layers:
+            x = layer(x, cos, sin)
+        return self.model.norm(x)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits, float32 [B, T, vocab], of ids [B, T]."""
+        return F.linear(self.hidden(ids), self.head_weight.to(self.dtype)).float()
+
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats of targets [B, T] given ids [B, T]."""
+        return linear_cross_entropy(self.hidden(ids).flatten(0, 1), self.head_weight, targets.flatten())

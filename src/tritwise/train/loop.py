@@ -1,0 +1,203 @@
+"""The training loop: one process, float32 master weights, AdamW, everything resumable bit for bit.
+
+A run directory holds log.jsonl (one object a step), checkpoints/ and, at the end, result.json.
+"""
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from tritwise.common.errors import Interrupted, TritwiseError
+from tritwise.common.files import atomic_write, atomic_write_json, canonical_json, sha256_bytes
+from tritwise.common.progress import format_duration, progress
+from tritwise.config import Recipe, TrainRecipe
+from tritwise.data import TokenShard, load_documents
+from tritwise.model import Decoder
+from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
+from tritwise.train.evaluate import held_out_bits_per_byte
+from tritwise.train.samples import SampleOrder
+from tritwise.train.schedule import learning_rate, weight_decay
+
+
+def compute_dtype(choice: str) -> torch.dtype:
+    """The dtype of activations and products; "auto" is bfloat16 where the processor multiplies it natively."""
+    if choice == "auto":
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        choice = "bfloat16" if native else "float32"
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[choice]
+
+
+def available_threads() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
+    """Hash of everything that decides a training run's numbers, apart from the processor."""
+    facts = {
+        "seed": recipe.seed,
+        "train": recipe.train.model_dump(mode="json", exclude={"checkpoint_every"}),
+        "model": recipe.model_config_of(variant).model_dump(mode="json"),
+        "schedule": recipe.variants[variant].schedule.model_dump(mode="json"),
+        "tokenizer": tokenizer_hash,
+    }
+    return sha256_bytes(canonical_json(facts).encode())
+
+
+def make_optimizer(model: Decoder, train: TrainRecipe) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) with two groups: matrices, which decay, and norms, which do not."""
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    norms = [p for p in model.parameters() if p.ndim != 2]
+    return torch.optim.AdamW([{"params": matrices, "decays": True}, {"params": norms, "decays": False}],
+                             lr=0.0, betas=train.betas, eps=train.adam_eps, weight_decay=0.0, fused=True)
+
+
+@contextmanager
+def _interrupt_flag() -> Iterator[list[bool]]:
+    """Turn the first Ctrl-C into a flag that the loop reads between steps; the second one kills as usual."""
+    flag = [False]
+
+    def on_interrupt(_signal: int, _frame: object) -> None:
+        flag[0] = True
+        signal.signal(signal.SIGINT, previous)
+
+    try:
+        previous = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread: nobody can press Ctrl-C at it
+        yield flag
+        return
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Log:
+    """log.jsonl, cut back to the step that a run resumes from."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] <= resume_step:
+                        kept.append(line)
+                except (ValueError, KeyError):  # the line that a kill cut off
+                    break
+        atomic_write(path, "".join(line + "\n" for line in kept))
+        self._file = path.open("a", buffering=1)
+
+    def write(self, **values: float) -> None:
+        self._file.write(json.dumps(values) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor, train: TrainRecipe,
+                    step: int) -> tuple[float, float]:
+    """Gradients over the micro-batches and one update; returns (loss in nats, gradient norm before clipping)."""
+    parts = batch.split(train.micro_batch_size or train.batch_size)
+    total = torch.zeros((), dtype=torch.float64)
+    for part in parts:
+        loss = model.loss(part[:, :-1], part[:, 1:])
+        (loss / len(parts)).backward()
+        total += loss.detach().double()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)
+    loss_value, norm_value = (total / len(parts)).item(), norm.item()
+    if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+        raise TritwiseError(
+            f"training diverged at step {step}: loss {loss_value}, gradient norm {norm_value}",
+            why="a NaN or infinite value appeared; no update was made with it",
+            fix="lower the schedule's peak or train.max_grad_norm; the last good checkpoint is kept")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss_value, norm_value
+
+
+def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: int | None = None,
+          threads: int | None = None) -> Path:
+    """Train one variant of a recipe; returns the final checkpoint. Goes on from `out`'s newest checkpoint if there is one.
+
+    `data` is what `tritwise.data.build` wrote. `stop_after` ends this call at that step with a checkpoint, as an
+    interruption would. On the CPU in float32 with the same number of threads, an interrupted run repeats an
+    uninterrupted one bit for bit. Raises TritwiseError when the loss is not finite, Interrupted after Ctrl-C.
+    """
+    shard = TokenShard.open(data / "train.ds")
+    key = run_key(recipe, variant, shard.tokenizer_hash)
+    train_recipe, schedule = recipe.train, recipe.variants[variant].schedule
+    threads = threads or available_threads()
+    torch.set_num_threads(threads)
+    model = Decoder(recipe.model_config_of(variant), dtype=compute_dtype(train_recipe.dtype))
+    optimizer = make_optimizer(model, train_recipe)
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = latest_checkpoint(out)
+    if checkpoint is None:
+        model.initialise(torch.Generator().manual_seed(recipe.seed))
+        begin = 0
+    else:
+        state = restore(checkpoint, model, optimizer)
+        if state.run_key != key:
+            raise TritwiseError(f"{out} holds a run of other settings",
+                                why=f"its checkpoint {checkpoint.name} was made with another recipe or other data",
+                                fix="give another --out, or delete that directory")
+        begin = state.step
+    order = SampleOrder(shard.ids, train_recipe.sequence_length, recipe.seed)
+    tokens_a_step = train_recipe.batch_size * train_recipe.sequence_length
+    end = min(train_recipe.steps, stop_after or train_recipe.steps)
+    log = _Log(out / "log.jsonl", begin)
+
+    def save(step: int) -> Path:
+        state = TrainState(step, variant, model.config.model_dump(mode="json", exclude_none=True), key, threads)
+        return save_checkpoint(out / "checkpoints", state, model, optimizer)
+
+    try:
+        with _interrupt_flag() as interrupted, progress(f"train {variant}", train_recipe.steps, completed=begin) as bar:
+            for step in range(begin + 1, end + 1):
+                began = time.perf_counter()
+                rate = learning_rate(schedule, step, train_recipe.steps)
+                decay = weight_decay(schedule, step, train_recipe.steps)
+                for group in optimizer.param_groups:
+                    group["lr"], group["weight_decay"] = rate, decay if group["decays"] else 0.0
+                batch = torch.from_numpy(order.batch(step - 1, train_recipe.batch_size))
+                loss, norm = _optimizer_step(model, optimizer, batch, train_recipe, step)
+                seconds = time.perf_counter() - began
+                speed = tokens_a_step / seconds
+                log.write(step=step, loss=loss, learning_rate=rate, weight_decay=decay, grad_norm=norm,
+                          tokens=step * tokens_a_step, seconds=round(seconds, 4), tokens_per_second=round(speed, 1))
+                bar.update(step, f"loss {loss:.3f} | lr {rate:.2e} | {speed:,.0f} tok/s")
+                last = step == end
+                if last or interrupted[0] or step % train_recipe.checkpoint_every == 0:
+                    checkpoint = save(step)
+                if interrupted[0] and step < train_recipe.steps:
+                    left = bar.seconds_left()
+                    raise Interrupted(f"training stopped at step {step} of {train_recipe.steps}; {checkpoint} is saved",
+                                      why="interrupted",
+                                      fix="the same command goes on from there"
+                                          + (f", about {format_duration(left)} are left" if left else ""))
+    finally:
+        log.close()
+    if end == train_recipe.steps:
+        _write_result(recipe, variant, model, data, out, checkpoint)
+    return checkpoint
+
+
+def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out: Path, checkpoint: Path) -> None:
+    """Score the held-out documents in float32 and write result.json."""
+    context = recipe.train.sequence_length
+    exact = Decoder(model.config)
+    exact.load_state_dict(model.state_dict())
+    documents = load_documents(data, split="held_out")
+    score = held_out_bits_per_byte(exact, data / "tokenizer.json", documents, context=context, stride=context // 2)
+    atomic_write_json(out / "result.json", {
+        "variant": variant, "checkpoint": checkpoint.name, "dtype": str(model.dtype).removeprefix("torch."),
+        "held_out": {"bits_per_byte": score.bits_per_byte, "perplexity": score.perplexity,
+                     "tokens": score.tokens, "bytes": score.bytes, "context": context, "stride": context // 2},
+    })

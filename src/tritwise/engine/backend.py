@@ -1,0 +1,80 @@
+"""The contract between the scheduler and whatever computes: token ids with slots and positions in, logits out."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's work, for any number of sequences at once.
+
+    `tokens`, `slots`, `positions` are int32 [n]: row i is token `tokens[i]` of the sequence in cache slot `slots[i]`
+    at `positions[i]`. The rows of one slot stand in ascending order of position and continue what the slot holds;
+    a smaller first position rewinds it. `logits_for` is int32 [m]: the rows whose logits are wanted.
+    """
+
+    tokens: NDArray[np.int32]
+    slots: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    logits_for: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What is running: for people and reports, never for decisions of the scheduler."""
+
+    backend: str
+    kernel: str
+    head: str
+    threads: int
+    weight_bytes: int              # held in memory
+    weight_bytes_per_token: int    # read for one decoded token
+    cache_bytes_per_token: int
+
+
+class Backend(Protocol):
+    """A model with `slots` KV caches of `context` positions each.
+
+    The logits of a row depend only on the tokens of its own sequence: not on batch mates, chunking or threads.
+    """
+
+    slots: int
+    context: int
+    vocab_size: int
+
+    @property
+    def info(self) -> BackendInfo: ...
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits float32 [m, vocab] of the rows in `batch.logits_for`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def _siblings(cpu: int) -> str:
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text().strip()
+    except OSError:  # not Linux, or hidden by a container: every processor counts as a core
+        return str(cpu)
+
+
+def _cgroup_limit() -> int | None:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+
+
+def available_cores() -> int:
+    """Physical cores this process may use: its affinity mask, siblings counted once, within the cgroup's CPU quota."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = len({_siblings(cpu) for cpu in allowed})
+    return min(cores, _cgroup_limit() or cores)

@@ -1,0 +1,89 @@
+"""The CPU backend: `tritwise._native` behind the backend contract."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config import ModelConfig
+from tritwise.engine.backend import BackendInfo, Batch, available_cores
+from tritwise.formats import TernaryTensor
+
+HEADS = ("int8", "stored")
+
+
+def _native():
+    try:
+        from tritwise import _native
+    except ImportError as error:
+        raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
+    return _native
+
+
+def kernels() -> list[str]:
+    """Names of the kernels that this processor runs, fastest first."""
+    return list(_native().kernels())
+
+
+class CpuBackend:
+    """A whole forward pass in C++, on `threads` threads, with KV caches for `slots` sequences of `context` tokens.
+
+    `tensors` gives every tensor of `config.tensor_shapes()` once, by name: a `TernaryTensor`, or an array of float32,
+    float16 or bfloat16. Each is repacked and dropped before the next one is asked for, so the weights are in memory
+    once. Raises TritwiseError for an unknown kernel or head, and for weights that do not fit the configuration.
+    """
+
+    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, TernaryTensor | NDArray]], *,
+                 threads: int | None = None, kernel: str | None = None, head: str | None = None,
+                 slots: int = 4, context: int | None = None) -> None:
+        native = _native()
+        available = native.kernels()
+        kernel = available[0] if kernel is None else kernel
+        if kernel not in available:
+            raise TritwiseError(f"there is no kernel {kernel!r} on this processor",
+                                why=f"it runs {', '.join(available)}")
+        # Ternary weights make the head the largest part of a token's bytes; a dense model is taken as it is.
+        head = ("stored" if config.linear_type == "dense" else "int8") if head is None else head
+        if head not in HEADS:
+            raise TritwiseError(f"there is no head {head!r}", why=f"the choices are {', '.join(HEADS)}")
+        self.context = config.max_position_embeddings if context is None else context
+        self.slots = slots
+        self.vocab_size = config.vocab_size
+        threads = available_cores() if threads is None else threads
+        for name, value in (("threads", threads), ("slots", slots), ("context", self.context)):
+            if value < 1:
+                raise TritwiseError(f"{name} is {value}", why="at least 1 is needed")
+        if self.context > config.max_position_embeddings:
+            raise TritwiseError(f"the context cannot be {self.context} tokens long",
+                                why=f"the model knows {config.max_position_embeddings} positions")
+        try:
+            self._model = native.Model(config.model_dump(), threads=threads, kernel=kernel, head=head,
+                                       slots=slots, context=self.context)
+            for name, tensor in tensors:
+                self._set(name, tensor)
+                del tensor
+            self._model.finish()
+        except (ValueError, IndexError) as error:
+            raise TritwiseError("the weights do not make a model", why=str(error)) from None
+        self.info = BackendInfo(
+            backend="cpu", kernel=self._model.kernel, head=self._model.head, threads=self._model.threads,
+            weight_bytes=self._model.weight_bytes, weight_bytes_per_token=self._model.weight_bytes_per_token,
+            cache_bytes_per_token=self._model.cache_bytes_per_token)
+
+    def _set(self, name: str, tensor: TernaryTensor | NDArray) -> None:
+        if isinstance(tensor, TernaryTensor):
+            self._model.set_ternary(name, tensor.packed, tensor.shape[0], tensor.scale)
+        elif tensor.dtype == np.float32:
+            self._model.set_dense(name, np.ascontiguousarray(tensor))
+        else:
+            bits = np.ascontiguousarray(tensor).view(np.uint16)
+            self._model.set_dense(name, bits, dtype=tensor.dtype.name)
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits float32 [m, vocab] of the rows in `batch.logits_for`; other threads run Python meanwhile."""
+        return self._model.forward(batch.tokens, batch.slots, batch.positions, batch.logits_for)
+
+    def close(self) -> None:
+        """Give the weights and caches back."""
+        self._model = None

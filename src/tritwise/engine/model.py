@@ -1,0 +1,294 @@
+"""The public model: open a directory, ask for logits, text, or the text between two others.
+
+    with load("runs/quickstart/ternary") as model:
+        for piece in model.stream("def add(a, b):", max_tokens=32):
+            print(piece, end="", flush=True)
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config import ModelConfig
+from tritwise.engine.backend import Backend, BackendInfo
+from tritwise.engine.cpu import CpuBackend
+from tritwise.engine.sampling import Sampling
+from tritwise.engine.scheduler import Scheduler
+from tritwise.engine.sequence import Completion, Generation, Scoring
+from tritwise.engine.sequence import Sequence as Work
+from tritwise.engine.text import StopStrings, TextCodec, load_tokenizer
+from tritwise.formats import open_model
+
+BACKENDS = {"cpu": CpuBackend}
+SLOTS = 4
+PREFILL_CHUNK = 256
+
+# Rows of logits that are turned into log-probabilities at once, in float64.
+_ROWS_AT_ONCE = 32
+
+Prompt = str | Iterable[int]
+
+
+class Stream:
+    """The pieces of a text as they come; a `for` over it drives the model.
+
+    `completion` is the whole result once the stream has ended. `cancel` may be called from any thread; the stream then
+    ends before the next step. Leaving a `with` block, `close` and deletion cancel what is not finished.
+    """
+
+    def __init__(self, model: "Model", generation: Generation) -> None:
+        self._model, self._generation, self._shown = model, generation, 0
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> str:
+        generation = self._generation
+        while self._shown == len(generation.pieces) and not generation.finished:
+            self._model._advance(generation)
+        if self._shown < len(generation.pieces):
+            self._shown += 1
+            return generation.pieces[self._shown - 1]
+        if generation.error is not None:
+            raise generation.error
+        raise StopIteration
+
+    @property
+    def completion(self) -> Completion:
+        """The result; RuntimeError while the text is not finished."""
+        if not self._generation.finished or self._generation.error is not None:
+            raise RuntimeError("the text is not finished; read the stream to its end first")
+        return self._generation.completion()
+
+    def cancel(self) -> None:
+        """End the text before the next step."""
+        self._generation.cancel()
+
+    close = cancel
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        self._generation.cancel()
+
+
+class Model:
+    """An opened model. Made by `load`.
+
+    All methods may be called from several threads; what runs at the same time shares every forward pass (continuous
+    batching over the slots) and gets exactly the tokens it would get alone. A prompt is a text, which is put behind the
+    model's beginning-of-text id, or a list of token ids, which is taken as it is.
+    """
+
+    def __init__(self, config: ModelConfig, backend: Backend, *, tokenizer: Tokenizer | None,
+                 prefill_chunk: int = PREFILL_CHUNK) -> None:
+        if prefill_chunk < 1:
+            raise TritwiseError(f"prefill_chunk is {prefill_chunk}", why="at least 1 is needed")
+        self.config, self.tokenizer = config, tokenizer
+        self._backend: Backend | None = backend
+        self._scheduler = Scheduler(backend, prefill_chunk=prefill_chunk)
+        self._codec = None if tokenizer is None else TextCodec(tokenizer, config)
+        self._end_ids = frozenset(config.eos_token_ids) if self._codec is None else self._codec.end_ids
+
+    @property
+    def backend(self) -> Backend:
+        """What computes. Raises TritwiseError after `close`."""
+        if self._backend is None:
+            raise TritwiseError("this model is closed", fix="open it again with tritwise.load")
+        return self._backend
+
+    @property
+    def info(self) -> BackendInfo:
+        """Kernel, head, threads and bytes."""
+        return self.backend.info
+
+    @property
+    def context(self) -> int:
+        """How many tokens one sequence may have."""
+        return self.backend.context
+
+    @property
+    def codec(self) -> TextCodec:
+        """Text to ids. Raises TritwiseError when the model came without a tokenizer."""
+        if self._codec is None:
+            raise TritwiseError("this model has no tokenizer", why="its directory holds no tokenizer.json",
+                                fix="pass token ids instead of text")
+        return self._codec
+
+    def logits(self, ids: Iterable[int]) -> NDArray[np.float32]:
+        """Logits float32 [T, vocab]: row t is the prediction for what follows ids[0..t]."""
+        ids = self._checked(ids)
+        result = np.empty((len(ids), self.config.vocab_size), dtype=np.float32)
+
+        def receive(start: int, logits: NDArray[np.float32]) -> None:
+            result[start:start + len(logits)] = logits
+
+        self._scheduler.submit(work := Scoring(ids, 0, receive))
+        self._scheduler.finish(work)
+        return result
+
+    def score(self, windows: Iterable[tuple[Iterable[int], int]]) -> Iterator[NDArray[np.float64]]:
+        """For each window (ids, first): -ln p(ids[i] | ids[..i-1]) in nats for i = first, first + 1, ...
+
+        `first` is at least 1. Yields float64 [len(ids) - first] in the order of the windows; several are in work at
+        once. Softmax is computed in float64.
+        """
+        running: deque[tuple[Work, NDArray[np.float64]]] = deque()
+        try:
+            for ids, first in windows:
+                running.append(self._submit_score(ids, first))
+                if len(running) == 2 * self.backend.slots:
+                    yield self._scored(*running.popleft())
+            while running:
+                yield self._scored(*running.popleft())
+        finally:
+            for work, _ in running:
+                work.cancel()
+
+    def generate(self, prompt: Prompt, *, max_tokens: int = 128, temperature: float = 0.0, top_k: int = 0,
+                 top_p: float = 1.0, seed: int = 0, stop: str | Iterable[str] = ()) -> Completion:
+        """The continuation of `prompt`.
+
+        It ends at the model's end of text, before any of the `stop` strings, after `max_tokens`, or when the context
+        is full. `temperature` 0 is greedy; the same prompt, settings and seed give the same tokens on every kernel,
+        thread count, batch and prefill chunk. Raises TritwiseError for settings out of range and for a prompt longer
+        than the context.
+        """
+        return self.generate_batch([prompt], max_tokens=max_tokens, temperature=temperature, top_k=top_k,
+                                   top_p=top_p, seed=seed, stop=stop)[0]
+
+    def generate_batch(self, prompts: Iterable[Prompt], **settings) -> list[Completion]:
+        """`generate` for several prompts at once, with the same settings; results in the order of the prompts."""
+        works = [self._generation(self._prompt_ids(prompt), **settings) for prompt in prompts]
+        for work in works:
+            self._scheduler.submit(work)
+        try:
+            for work in works:
+                self._scheduler.finish(work)
+        finally:
+            for work in works:
+                work.cancel()
+        return [work.completion() for work in works]
+
+    def stream(self, prompt: Prompt, **settings) -> Stream:
+        """`generate`, piece by piece: the joined pieces are the completion's text."""
+        return self._stream(self._prompt_ids(prompt), **settings)
+
+    def infill(self, prefix: str, suffix: str, **settings) -> Completion:
+        """The text between `prefix` and `suffix`; settings as for `generate`.
+
+        Raises TritwiseError when the tokenizer has no fill-in-the-middle tokens that we know.
+        """
+        return self.generate(self.codec.infill(prefix, suffix), **settings)
+
+    def stream_infill(self, prefix: str, suffix: str, **settings) -> Stream:
+        """`infill`, piece by piece."""
+        return self._stream(self.codec.infill(prefix, suffix), **settings)
+
+    def close(self) -> None:
+        """Give the memory back. What is still running on another thread ends with an error."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            self._scheduler.close()
+            backend.close()
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _stream(self, ids: list[int], **settings) -> Stream:
+        generation = self._generation(ids, **settings)
+        self._scheduler.submit(generation)
+        return Stream(self, generation)
+
+    def _advance(self, work: Work) -> None:
+        self._scheduler.advance(work)
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        return self.codec.document(prompt) if isinstance(prompt, str) else list(prompt)
+
+    def _generation(self, ids: list[int], *, max_tokens: int = 128, temperature: float = 0.0, top_k: int = 0,
+                    top_p: float = 1.0, seed: int = 0, stop: str | Iterable[str] = ()) -> Generation:
+        if max_tokens < 1:
+            raise TritwiseError(f"max_tokens is {max_tokens}", why="at least 1 is needed")
+        stops = StopStrings(stop)
+        if stops and self.tokenizer is None:
+            raise TritwiseError("stop strings need a tokenizer", why="this model's directory holds no tokenizer.json")
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        return Generation(self._checked(ids), sampling=sampling, max_tokens=max_tokens, end_ids=self._end_ids,
+                          context=self.context, tokenizer=self.tokenizer, stops=stops)
+
+    def _submit_score(self, ids: Iterable[int], first: int) -> tuple[Work, NDArray[np.float64]]:
+        ids = self._checked(ids)
+        if not 1 <= first < len(ids):
+            raise ValueError(f"of {len(ids)} ids the first scored one cannot be {first}")
+        targets = np.array(ids)
+        nats = np.empty(len(ids) - first, dtype=np.float64)
+
+        def receive(start: int, logits: NDArray[np.float32]) -> None:
+            for low in range(0, len(logits), _ROWS_AT_ONCE):
+                rows = logits[low:low + _ROWS_AT_ONCE].astype(np.float64)
+                begin = start + low
+                chosen = rows[np.arange(len(rows)), targets[begin + 1:begin + 1 + len(rows)]]
+                largest = rows.max(axis=1)
+                rows -= largest[:, None]
+                log_sum = np.log(np.exp(rows, out=rows).sum(axis=1))
+                nats[begin + 1 - first:begin + 1 - first + len(rows)] = log_sum + largest - chosen
+
+        work = Scoring(ids[:-1], first - 1, receive)  # nothing is asked after the last id
+        self._scheduler.submit(work)
+        return work, nats
+
+    def _scored(self, work: Work, nats: NDArray[np.float64]) -> NDArray[np.float64]:
+        self._scheduler.finish(work)
+        if not np.isfinite(nats).all():
+            raise TritwiseError("the model's logits are not numbers", why="a log-probability is NaN or infinite",
+                                fix="check the weights with: tritwise inspect MODEL")
+        return nats
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        ids = [int(id_) for id_ in ids]
+        if not ids:
+            raise TritwiseError("there are no tokens", why="the prompt is empty and the model has no beginning of text")
+        low, high = min(ids), max(ids)
+        if low < 0 or high >= self.config.vocab_size:
+            raise TritwiseError(f"token id {low if low < 0 else high} is outside the vocabulary",
+                                why=f"the model has {self.config.vocab_size} tokens, ids from 0 on")
+        if len(ids) > self.context:
+            raise TritwiseError(f"the prompt has {len(ids)} tokens", why=f"the context holds {self.context}",
+                                fix="shorten the prompt" if self.context == self.config.max_position_embeddings else
+                                f"open the model with context={self.config.max_position_embeddings}")
+        return ids
+
+
+def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, kernel: str | None = None,
+         head: str | None = None, context: int | None = None, slots: int = SLOTS,
+         prefill_chunk: int = PREFILL_CHUNK) -> Model:
+    """Open a model directory.
+
+    `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
+    `head`: "int8" (the output matrix rounded to 8 bits a row) for ternary and binary models, "stored" for dense ones.
+    `context`: tokens a sequence may have; the model's `max_position_embeddings`. `slots`: sequences at once; more wait.
+    `prefill_chunk`: prompt tokens in one step. None of them changes a token, except `head`.
+    Raises TritwiseError for a directory that is not a model and for an unknown backend, kernel or head.
+    """
+    if backend not in BACKENDS:
+        raise TritwiseError(f"there is no backend {backend!r}", why=f"available: {', '.join(BACKENDS)}")
+    directory = open_model(path)
+    config = directory.config
+    tokenizer = None if directory.tokenizer_file is None else load_tokenizer(directory.tokenizer_file)
+    tensors = ((name, directory.read(name)) for name in config.tensor_shapes())
+    runner = BACKENDS[backend](config, tensors, threads=threads, kernel=kernel, head=head, slots=slots,
+                               context=context)
+    return Model(config, runner, tokenizer=tokenizer, prefill_chunk=prefill_chunk)

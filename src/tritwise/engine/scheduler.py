@@ -1,0 +1,176 @@
+"""Continuous batching: sequences share every forward pass, and each gets what it would get alone.
+
+    step:  retire cancelled -> admit waiting into free slots -> one token of every decoding sequence, the rest of
+           the step's budget in equal parts to prompts -> one forward pass -> hand out logits -> retire finished
+
+Nothing is changed in a sequence before its logits are there, so a step that is interrupted can be repeated.
+"""
+
+import threading
+from collections import deque
+
+import numpy as np
+
+from tritwise.common.errors import TritwiseError
+from tritwise.engine.backend import Backend, Batch
+from tritwise.engine.sequence import Sequence
+
+# Bound on the logits of a step: 64 MiB of float32.
+_LOGITS_PER_STEP = 1 << 24
+
+
+def _closed_error() -> TritwiseError:
+    return TritwiseError("this model is closed", fix="open it again with tritwise.load")
+
+
+class Scheduler:
+    """Runs sequences on the slots of a backend.
+
+    Any thread may `submit`, cancel a sequence and `advance`. One thread at a time steps, for all sequences; the others
+    wait until their own sequence has moved. There is no thread of its own: when nobody asks, nothing runs.
+    """
+
+    def __init__(self, backend: Backend, *, prefill_chunk: int) -> None:
+        self._backend = backend
+        self._prefill_chunk = prefill_chunk
+        self._rows_per_step = max(backend.slots + 1, _LOGITS_PER_STEP // backend.vocab_size)
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[int, Sequence] = {}
+        self._turn = 0
+        self._stepping = False
+        self._closed = False
+        self._changed = threading.Condition()
+        self.steps = 0
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence; slots are given in order of submission. Raises TritwiseError after `close`."""
+        with self._changed:
+            if self._closed:
+                raise _closed_error()
+            self._waiting.append(sequence)
+
+    def close(self) -> None:
+        """Wait for the step in progress and end every sequence with an error."""
+        with self._changed:
+            self._closed = True
+            while self._stepping:
+                self._changed.wait()
+            for sequence in (*self._running.values(), *self._waiting):
+                self._fail(sequence, _closed_error())
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def advance(self, sequence: Sequence) -> None:
+        """Return after a step of all sequences, own or of another thread, or when `sequence` is finished.
+
+        Raises what stopped this sequence. An error of the backend itself ends every sequence it had.
+        """
+        with self._changed:
+            before = self.steps
+            while self._stepping and self.steps == before and not sequence.finished:
+                self._changed.wait()
+            mine = not self._stepping and self.steps == before and not sequence.finished
+            self._stepping = self._stepping or mine
+        if mine:
+            try:
+                self._step()
+            finally:
+                with self._changed:
+                    self._stepping = False
+                    self.steps += 1
+                    self._changed.notify_all()
+        if sequence.error is not None:
+            raise sequence.error
+
+    def finish(self, sequence: Sequence) -> None:
+        """Advance until `sequence` is finished; when that is interrupted, it is cancelled."""
+        try:
+            while not sequence.finished:
+                self.advance(sequence)
+        finally:
+            sequence.cancel()
+        if sequence.error is not None:
+            raise sequence.error
+
+    def _step(self) -> None:
+        self._retire_and_admit()
+        parts = self._plan()
+        if not parts:
+            return
+        tokens, slots, positions, wanted, row = [], [], [], [], 0
+        for slot, sequence, start, stop, first in parts:
+            tokens += sequence.ids[start:stop]
+            slots += [slot] * (stop - start)
+            positions += range(start, stop)
+            wanted += range(row + first - start, row + stop - start)
+            row += stop - start
+        batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, wanted)))
+        try:
+            logits = self._backend.forward(batch)
+        except Exception as error:
+            for _, sequence, *_ in parts:
+                self._fail(sequence, error)
+            return
+        row = 0
+        for slot, sequence, _, stop, first in parts:
+            count = stop - first
+            try:
+                if count:
+                    sequence.take(first, logits[row:row + count])
+                sequence.fed = stop
+                if sequence.done:
+                    self._running.pop(slot)
+                    sequence.end()
+            except Exception as error:  # the fault of this sequence; its batch mates go on
+                self._fail(sequence, error)
+            except BaseException as interrupt:  # this one is half changed; the others repeat the step
+                self._fail(sequence, interrupt)
+                raise
+            row += count
+
+    def _fail(self, sequence: Sequence, error: BaseException) -> None:
+        self._running = {slot: other for slot, other in self._running.items() if other is not sequence}
+        sequence.error, sequence.finished = error, True
+
+    def _retire_and_admit(self) -> None:
+        for slot, sequence in list(self._running.items()):
+            if sequence.cancelled:
+                self._running.pop(slot)
+                sequence.end()
+        with self._changed:
+            given_up = [sequence for sequence in self._waiting if sequence.cancelled]
+            self._waiting = deque(sequence for sequence in self._waiting if not sequence.cancelled)
+            for slot in range(self._backend.slots):
+                if slot not in self._running and self._waiting:
+                    self._running[slot] = self._waiting.popleft()
+                    self._running[slot].begin()
+        for sequence in given_up:
+            sequence.end()
+
+    def _plan(self) -> list[tuple[int, Sequence, int, int, int]]:
+        """This step's (slot, sequence, start, stop, first row whose logits are wanted), at least one if any runs."""
+        turn = sorted(self._running, key=lambda slot: (slot - self._turn) % self._backend.slots)
+        self._turn += 1
+        # A sequence that lacks one id decodes: it goes with every step, however long the prompts beside it are.
+        decoding = [slot for slot in turn if len(self._running[slot].ids) - self._running[slot].fed == 1]
+        prompts = [slot for slot in turn if slot not in decoding]
+        budget, rows = self._prefill_chunk, self._rows_per_step
+        parts = []
+        for slot in decoding:
+            sequence = self._running[slot]
+            first = sequence.first_row(sequence.fed, sequence.fed + 1)
+            parts.append((slot, sequence, sequence.fed, sequence.fed + 1, first))
+            rows -= sequence.fed + 1 - first
+        # Equal parts; what a short prompt leaves over goes to the longer ones.
+        prompts.sort(key=lambda slot: len(self._running[slot].ids) - self._running[slot].fed)
+        for index, slot in enumerate(prompts):
+            sequence = self._running[slot]
+            start = sequence.fed
+            stop = min(len(sequence.ids), start + max(1, budget // (len(prompts) - index)))
+            first = sequence.first_row(start, stop)
+            if stop - first > rows:  # too many logits for one step: fewer ids of this sequence
+                stop = first + rows
+            if stop > start:
+                parts.append((slot, sequence, start, stop, first))
+                budget, rows = budget - (stop - start), rows - (stop - first)
+        return parts

@@ -1,0 +1,155 @@
+"""What the scheduler runs: a sequence that grows by sampling, or one whose logits are wanted as they are."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tritwise.engine.sampling import Sampling, sample
+from tritwise.engine.text import Detokenizer, StopStrings
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished text. Times are in seconds from the moment it was asked for; rates in tokens per second.
+
+    `finish_reason` is "stop" (end of text or a stop string), "length" (`max_tokens` or the context is full) or
+    "cancelled". `token_ids` are the sampled tokens without the one that ended the text; the text is cut before a stop
+    string, the ids are not. A rate is None when too few tokens came to tell.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    prompt_tokens: int
+    time_to_first_token: float | None
+    prefill_tokens_per_second: float | None
+    decode_tokens_per_second: float | None
+
+
+class Sequence:
+    """Token ids that want to go through the model. `fed` of them are in the cache already.
+
+    `finished` becomes true once, between steps; then `error` says whether it failed.
+    """
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+        self.fed = 0
+        self.finished = False
+        self.cancelled = False
+        self.error: BaseException | None = None
+
+    def cancel(self) -> None:
+        """Ask for an end; it comes before the next step. May be called from any thread, at any time."""
+        self.cancelled = True
+
+    def begin(self) -> None:
+        """Called once when the sequence gets a slot."""
+
+    def first_row(self, start: int, stop: int) -> int:
+        """From which of the ids [start, stop) on logits are wanted; `stop` for none."""
+        raise NotImplementedError
+
+    def take(self, start: int, logits: NDArray[np.float32]) -> None:
+        """Receive the logits [m, vocab] of the ids start..start+m."""
+        raise NotImplementedError
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do; looked at after `take`."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Called once when the sequence leaves the scheduler without an error."""
+        self.finished = True
+
+
+class Generation(Sequence):
+    """A prompt that grows token by token until it ends; its text comes out in `pieces`."""
+
+    def __init__(self, prompt: list[int], *, sampling: Sampling, max_tokens: int, end_ids: frozenset[int],
+                 context: int, tokenizer: Tokenizer | None, stops: StopStrings) -> None:
+        super().__init__(list(prompt))
+        self.prompt_tokens = len(prompt)
+        self.pieces: list[str] = []
+        self._sampling, self._end_ids = sampling, end_ids
+        # The last token needs no place in the cache: nothing is asked after it.
+        self._limit = min(self.prompt_tokens + max_tokens, context + 1)
+        self._detokenizer = None if tokenizer is None else Detokenizer(tokenizer)
+        self._stops = stops
+        self._reason: str | None = None
+        self._asked = time.perf_counter()
+        self._started: float | None = None
+        self._first: float | None = None
+        self._last: float | None = None
+
+    def begin(self) -> None:
+        self._started = time.perf_counter()
+
+    def first_row(self, start: int, stop: int) -> int:
+        return stop - 1 if stop == len(self.ids) else stop
+
+    def take(self, start: int, logits: NDArray[np.float32]) -> None:
+        token = sample(logits[0], self._sampling, len(self.ids))
+        self._last = time.perf_counter()
+        self._first = self._first or self._last
+        if token in self._end_ids:
+            self._reason = "stop"
+            return
+        self.ids.append(token)
+        if self._detokenizer is not None:
+            self._show(self._stops.push(self._detokenizer.push(token)))
+        if self._stops.hit:
+            self._reason = "stop"
+        elif len(self.ids) >= self._limit:
+            self._reason = "length"
+
+    @property
+    def done(self) -> bool:
+        return self._reason is not None
+
+    def end(self) -> None:
+        if self._detokenizer is not None and not self._stops.hit:
+            self._show(self._stops.push(self._detokenizer.finish()))
+            if self._stops.hit:
+                self._reason = "stop"
+            else:
+                self._show(self._stops.finish())
+        self._reason = self._reason or "cancelled"
+        super().end()
+
+    def completion(self) -> Completion:
+        """The result; asked for when `finished` is true."""
+        sampled = tuple(self.ids[self.prompt_tokens:])
+        # The token that ended the text took a step as well.
+        steps = len(sampled) + (self._reason == "stop" and not self._stops.hit) - 1
+        decode = steps / (self._last - self._first) if steps > 0 and self._last > self._first else None
+        prefill = self.prompt_tokens / (self._first - self._started) if self._first else None
+        return Completion("".join(self.pieces), sampled, self._reason, self.prompt_tokens,
+                          self._first - self._asked if self._first else None, prefill, decode)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self.pieces.append(text)
+
+
+class Scoring(Sequence):
+    """Ids that pass through once; `receive(start, logits)` gets the logits of all ids from `first` on."""
+
+    def __init__(self, ids: list[int], first: int, receive: Callable[[int, NDArray[np.float32]], None]) -> None:
+        super().__init__(ids)
+        self._first, self._receive = first, receive
+
+    def first_row(self, start: int, stop: int) -> int:
+        return min(max(self._first, start), stop)
+
+    def take(self, start: int, logits: NDArray[np.float32]) -> None:
+        self._receive(start, logits)
+
+    @property
+    def done(self) -> bool:
+        return self.fed == len(self.ids)

@@ -34,7 +34,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   font-variant-numeric: tabular-nums; }
 .card .value small { font-size: .95rem; font-weight: 500; color: var(--soft); letter-spacing: 0; }
 .card .beside { font-size: .875rem; color: var(--soft); }
-table { border-collapse: collapse; width: 100%; font-size: .925rem; font-variant-numeric: tabular-nums; margin-top: .5rem; }
+table { border-collapse: collapse; width: 100%; font-size: .925rem; font-variant-numeric: tabular-nums;
+  margin-top: .5rem; }
 th, td { text-align: right; padding: .42rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -50,7 +51,7 @@ class TextCodec:
             return ids
         # Some tokenizers do not mark their control tokens as special; cut inside each, and none can be recognised.
         cuts = [0, *(match.start() + 1 for match in self._control_pattern.finditer(text)), len(text)]
-        parts = [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        parts = [text[a:b] for a, b in pairwise(cuts)]
         return [id_ for part in parts for id_ in self.tokenizer.encode(part, add_special_tokens=False).ids]
 
     def document(self, text: str) -> list[int]:

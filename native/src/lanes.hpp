@@ -1,0 +1,235 @@
+// Sixteen float lanes: the one order of every float operation of the engine.
+//
+// An instruction set has one zmm, two ymm or an array for them; the operations on a lane are the same IEEE
+// operations everywhere, so results are equal to the bit. Included once by each kernels_*.cpp, inside a namespace of
+// its own (TRITWISE_ISA): inline code compiled for AVX-512 must never be merged with its scalar namesake by the linker.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace tritwise::TRITWISE_ISA {
+
+#if defined(__AVX512F__)
+
+struct Lanes {
+    __m512 v;
+};
+
+inline Lanes load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store(float* p, Lanes a) { _mm512_storeu_ps(p, a.v); }
+inline Lanes set1(float x) { return {_mm512_set1_ps(x)}; }
+inline Lanes operator+(Lanes a, Lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Lanes operator-(Lanes a, Lanes b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Lanes operator*(Lanes a, Lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Lanes operator/(Lanes a, Lanes b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline Lanes fma(Lanes a, Lanes b, Lanes c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline Lanes max(Lanes a, Lanes b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Lanes min(Lanes a, Lanes b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline Lanes abs(Lanes a) { return {_mm512_abs_ps(a.v)}; }
+inline Lanes load_bf16(const std::uint16_t* p) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+inline Lanes load_f16(const std::uint16_t* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+// 2^n where a = n + 1.5 * 2^23: the low bits of a hold n.
+inline Lanes pow2_of_magic(Lanes a) {
+    const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(127));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 23))};
+}
+// Lanes hold integers within int8.
+inline void store_i8(std::int8_t* p, Lanes a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+inline void store_i32(std::int32_t* p, Lanes a) { _mm512_storeu_si512(p, _mm512_cvtps_epi32(a.v)); }
+
+// The tree: lane i + lane i+8, then i+4, i+2, i+1.
+inline float sum(Lanes a) {
+    const __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a.v), 1));
+    const __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a.v), high);
+    const __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+
+#elif defined(__AVX2__)
+
+struct Lanes {
+    __m256 a, b;
+};
+
+inline Lanes load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, Lanes x) {
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+inline Lanes set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline Lanes operator+(Lanes x, Lanes y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline Lanes operator-(Lanes x, Lanes y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+inline Lanes operator*(Lanes x, Lanes y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+inline Lanes operator/(Lanes x, Lanes y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+inline Lanes fma(Lanes x, Lanes y, Lanes z) {
+    return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+inline Lanes max(Lanes x, Lanes y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+inline Lanes min(Lanes x, Lanes y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline Lanes abs(Lanes x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+inline __m128i half_at(const std::uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+inline Lanes load_bf16(const std::uint16_t* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_at(p)), 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_at(p + 8)), 16))};
+}
+inline Lanes load_f16(const std::uint16_t* p) { return {_mm256_cvtph_ps(half_at(p)), _mm256_cvtph_ps(half_at(p + 8))}; }
+inline __m256 pow2_half(__m256 a) {
+    const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
+}
+inline Lanes pow2_of_magic(Lanes x) { return {pow2_half(x.a), pow2_half(x.b)}; }
+inline void store_i32(std::int32_t* p, Lanes x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvtps_epi32(x.a));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), _mm256_cvtps_epi32(x.b));
+}
+inline void store_i8(std::int8_t* p, Lanes x) {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xD8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+}
+inline float sum(Lanes x) {
+    const __m256 b = _mm256_add_ps(x.a, x.b);
+    const __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+
+#else
+
+struct Lanes {
+    float v[16];
+};
+
+template <class Operation>
+inline Lanes each(Operation operation) {
+    Lanes result;
+    for (int i = 0; i < 16; ++i) result.v[i] = operation(i);
+    return result;
+}
+
+inline float bits_to_float(std::uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline Lanes load(const float* p) {
+    return each([&](int i) { return p[i]; });
+}
+inline void store(float* p, const Lanes& a) { std::memcpy(p, a.v, sizeof(a.v)); }
+inline Lanes set1(float x) {
+    return each([&](int) { return x; });
+}
+inline Lanes operator+(const Lanes& a, const Lanes& b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Lanes operator-(const Lanes& a, const Lanes& b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline Lanes operator*(const Lanes& a, const Lanes& b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Lanes operator/(const Lanes& a, const Lanes& b) {
+    return each([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline Lanes fma(const Lanes& a, const Lanes& b, const Lanes& c) {
+    return each([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
+}
+inline Lanes max(const Lanes& a, const Lanes& b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Lanes min(const Lanes& a, const Lanes& b) {
+    return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Lanes abs(const Lanes& a) {
+    return each([&](int i) { return std::fabs(a.v[i]); });
+}
+inline Lanes load_bf16(const std::uint16_t* p) {
+    return each([&](int i) { return bits_to_float(std::uint32_t{p[i]} << 16); });
+}
+inline float half_to_float(std::uint16_t half) {
+    const std::uint32_t sign = std::uint32_t{half} >> 15 << 31, exponent = half >> 10 & 31, fraction = half & 1023;
+    if (exponent == 31) return bits_to_float(sign | 0x7F800000u | fraction << 13);
+    if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact in a float
+        const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+        return sign ? -magnitude : magnitude;
+    }
+    return bits_to_float(sign | (exponent + 112) << 23 | fraction << 13);
+}
+inline Lanes load_f16(const std::uint16_t* p) {
+    return each([&](int i) { return half_to_float(p[i]); });
+}
+inline Lanes pow2_of_magic(const Lanes& a) {
+    return each([&](int i) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &a.v[i], 4);
+        return bits_to_float((bits + 127) << 23);
+    });
+}
+inline void store_i32(std::int32_t* p, const Lanes& a) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int32_t>(a.v[i]);
+}
+inline void store_i8(std::int8_t* p, const Lanes& a) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(a.v[i]));
+}
+inline float sum(const Lanes& a) {
+    float t[16];
+    std::memcpy(t, a.v, sizeof(t));
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; ++i) t[i] += t[i + half];
+    return t[0];
+}
+
+#endif
+
+inline float largest(Lanes a) {
+    float t[16];
+    store(t, a);
+    float result = t[0];
+    for (int i = 1; i < 16; ++i) result = t[i] > result ? t[i] : result;
+    return result;
+}
+
+// 1.5 * 2^23: adding it to |x| < 2^22 rounds x to an integer, ties to even, which then stands in the low bits.
+constexpr float magic = 12582912.0f;
+inline Lanes round_even(Lanes x) { return (x + set1(magic)) - set1(magic); }
+
+// e^x with a relative error below 2 units in the last place, for x clamped to the range of normal results.
+// x = n ln2 + r with |r| <= ln2 / 2; e^r by Taylor to degree 7, whose remainder 0.3466^8 / 8! < 2^-27.
+inline Lanes exp(Lanes x) {
+    x = min(max(x, set1(-87.0f)), set1(88.0f));
+    const Lanes shifted = fma(x, set1(1.44269504f), set1(magic));
+    const Lanes n = shifted - set1(magic);
+    // ln2 in two parts; the first has few bits, so that n * part is exact.
+    Lanes r = fma(n, set1(-0.693359375f), x);
+    r = fma(n, set1(2.12194440e-4f), r);
+    Lanes p = set1(1.0f / 5040);
+    p = fma(p, r, set1(1.0f / 720));
+    p = fma(p, r, set1(1.0f / 120));
+    p = fma(p, r, set1(1.0f / 24));
+    p = fma(p, r, set1(1.0f / 6));
+    p = fma(p, r, set1(0.5f));
+    p = fma(p, r, set1(1.0f));
+    p = fma(p, r, set1(1.0f));
+    return p * pow2_of_magic(shifted);
+}
+
+}  // namespace tritwise::TRITWISE_ISA

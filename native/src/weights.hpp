@@ -1,0 +1,86 @@
+// All weights of a model, by Hugging Face's names, in the layouts that the kernels read.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kernels.hpp"
+#include "memory.hpp"
+#include "thread_pool.hpp"
+
+namespace tritwise {
+
+struct ModelConfig {
+    int vocab, hidden, ffn, layers, heads, kv_heads, head_dim;
+    float eps;
+    double rope_theta;
+    bool tied;       // the head is the embedding
+    bool sub_norms;  // model_type bitnet
+    bool relu2;      // else SiLU
+    bool ternary;    // linear_type ternary or binary; else dense
+};
+
+// One matrix, possibly of several tensors above each other (q|k|v, gate|up); each begins at a multiple of group_rows,
+// and the rows between are zero.
+struct Linear {
+    TernaryMatrix ternary{};
+    DenseMatrix dense{};
+    Buffer storage;          // dense only; ternary matrices lie in one arena
+    bool has_dense = false;  // whether a part was set, which fixes the type
+};
+
+struct LayerWeights {
+    Linear qkv, o, gate_up, down;
+    const float *input_norm, *post_attention_norm, *attn_sub_norm, *ffn_sub_norm;  // the last two may be null
+};
+
+class Weights {
+public:
+    Weights(const ModelConfig& config, bool int8_head, const Kernels& kernels, ThreadPool& pool);
+
+    // Both throw std::invalid_argument that names the tensor. `scales` is 1 or `rows`.
+    void set_ternary(const std::string& name, const std::uint8_t* packed, std::int64_t packed_rows, std::int64_t k,
+                     std::int64_t rows, const float* scale, std::int64_t scales);
+    void set_dense(const std::string& name, const void* data, DType type, const std::vector<std::int64_t>& shape);
+    void finish() const;  // throws std::invalid_argument that names every tensor that was not set
+
+    std::int64_t bytes() const;            // resident
+    std::int64_t bytes_per_token() const;  // read by one decode step; the one embedding row is left out
+
+    std::vector<LayerWeights> layers;
+    const float* norm = nullptr;
+    DenseMatrix embedding{};
+    DenseMatrix stored_head{};  // used unless int8_head
+    ByteMatrix int8_head{};
+    bool has_int8_head;
+    int gate_rows, q_rows, kv_rows;  // rows of the parts, padded to group_rows
+
+private:
+    struct Target {  // where a tensor goes
+        enum Kind { linear, norm, embedding, head } kind;
+        std::int64_t rows, k;  // k is 0 for a norm
+        Linear* matrix = nullptr;
+        std::int64_t first_row = 0;
+        float* values = nullptr;
+        bool set = false;
+    };
+
+    Target& target(const std::string& name);
+    void add_linear(const std::string& prefix, Linear& matrix, std::int64_t k,
+                    const std::vector<std::pair<std::string, std::int64_t>>& parts);
+    const float* add_norm(const std::string& name, std::int64_t size);
+    void store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data, std::int64_t rows,
+                    std::int64_t k);
+    void quantise_head(const void* data, DType type);
+
+    const ModelConfig config_;
+    const Kernels& kernels_;
+    ThreadPool& pool_;
+    std::map<std::string, Target> targets_;
+    Buffer ternary_arena_, scale_arena_, norm_arena_, embedding_storage_, head_storage_, head_scales_;
+    std::int64_t norm_used_ = 0;
+};
+
+}  // namespace tritwise

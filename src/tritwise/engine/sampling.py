@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
 
-# How many of the largest logits top-p looks at first; the set grows eightfold until it holds the wanted mass.
-_TOP_P_START = 256
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -58,13 +55,8 @@ def _largest(logits: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     return ids[np.lexsort((ids, -logits[ids]))]
 
 
-def distribution(logits: NDArray[np.float32], how: Sampling) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The tokens that may be drawn and their probabilities (summing to 1), for `how.temperature` > 0.
-
-    Applied in the order temperature, top-k, top-p, as in transformers' `LogitsProcessorList`: the probabilities that
-    top-p adds up are those after temperature among the top-k; the token that crosses `top_p` is kept.
-    `logits` is float32 [vocab]; ids come in falling order of probability, or by id when nothing is cut.
-    """
+def _candidates(logits: NDArray[np.float32], how: Sampling) -> tuple[NDArray[np.intp] | None, NDArray[np.float64]]:
+    """The tokens that may be drawn (None: all of them) and their weights, in falling order unless nothing is cut."""
     largest = float(logits.max())
 
     def weights(of: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -72,29 +64,36 @@ def distribution(logits: NDArray[np.float32], how: Sampling) -> tuple[NDArray[np
         with np.errstate(over="ignore"):
             return np.exp((of.astype(np.float64) - largest) / how.temperature)
 
-    if how.top_k == 0 and how.top_p == 1:
-        ids, kept = np.arange(len(logits)), weights(logits)
-    elif how.top_k:
+    if how.top_k:
         ids = _largest(logits, how.top_k)
         kept = weights(logits[ids])
-    else:
-        total = weights(logits).sum()
-        size = _TOP_P_START
-        while True:
-            ids = _largest(logits, size)
-            kept = weights(logits[ids])
-            if size >= len(logits) or kept.sum() >= how.top_p * total:
-                break
-            size *= 8
-        kept = _cut(kept, how.top_p * total)
-    if how.top_k and how.top_p < 1:
-        kept = _cut(kept, how.top_p * kept.sum())
-    return ids[: len(kept)], kept / kept.sum()
+        return (ids, kept) if how.top_p == 1 else _head(ids, kept, how.top_p * kept.sum())
+    kept = weights(logits)
+    if how.top_p == 1:
+        return None, kept
+    total = kept.sum()
+    # All tokens below this weight together hold less than 1 - top_p, so the head never reaches them: most of a
+    # vocabulary need not be sorted.
+    ids = np.flatnonzero(kept >= (1 - how.top_p) * total / len(kept))
+    ids = ids[np.lexsort((ids, -logits[ids]))]
+    return _head(ids, kept[ids], how.top_p * total)
 
 
-def _cut(weights: NDArray[np.float64], mass: float) -> NDArray[np.float64]:
-    """The shortest head of falling `weights` that holds at least `mass`."""
-    return weights[: int(np.searchsorted(np.cumsum(weights), mass)) + 1]
+def _head(ids: NDArray[np.intp], falling: NDArray[np.float64], mass: float) -> tuple[NDArray, NDArray]:
+    """The shortest head of `falling` weights that holds at least `mass`."""
+    count = int(np.searchsorted(np.cumsum(falling), mass)) + 1
+    return ids[:count], falling[:count]
+
+
+def distribution(logits: NDArray[np.float32], how: Sampling) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The tokens that may be drawn and their probabilities (summing to 1), for `how.temperature` > 0.
+
+    Applied in the order temperature, top-k, top-p, as in transformers' `LogitsProcessorList`: the probabilities that
+    top-p adds up are those after temperature among the top-k; the token that crosses `top_p` is kept.
+    `logits` is float32 [vocab]; ids come in falling order of probability, or by id when nothing is cut.
+    """
+    ids, weights = _candidates(logits, how)
+    return np.arange(len(logits)) if ids is None else ids, weights / weights.sum()
 
 
 def sample(logits: NDArray[np.float32], how: Sampling, position: int) -> int:
@@ -109,7 +108,9 @@ def sample(logits: NDArray[np.float32], how: Sampling, position: int) -> int:
                             fix="check the weights with: tritwise inspect MODEL")
     if how.temperature == 0:
         return int(logits.argmax())
-    ids, probabilities = distribution(logits, how)
-    # Rounding may leave the last cumulative sum just below 1.
-    drawn = np.searchsorted(np.cumsum(probabilities), uniform(how.seed, position), side="right")
-    return int(ids[min(int(drawn), len(ids) - 1)])
+    ids, weights = _candidates(logits, how)
+    cumulative = np.cumsum(weights)
+    # A draw just below 1 may round up to the whole sum.
+    drawn = int(np.searchsorted(cumulative, uniform(how.seed, position) * cumulative[-1], side="right"))
+    drawn = min(drawn, len(weights) - 1)
+    return drawn if ids is None else int(ids[drawn])

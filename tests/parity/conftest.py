@@ -1,0 +1,60 @@
+"""transformers as the referee: it saves directories and opens them, without a network.
+
+transformers compiles its BitNet layers when they are first called; that takes seconds a shape and is not what is
+compared here, so they run eagerly.
+"""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from hf_models import SIZES, build, quantised
+
+
+@pytest.fixture(autouse=True)
+def _quiet_and_eager():
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """`saved(model_type, mode, packed=True, seed=0, **config)`: a directory written by save_pretrained.
+
+    `mode` is "dense" or one of `MODES`; with packed=False the codes are stored as floats (autobitlinear offline).
+    """
+    def save(model_type: str, mode: str, *, packed: bool = True, seed: int = 0, **changes) -> Path:
+        model, path = build(model_type, seed=seed, **changes), tmp_path / f"{mode.replace(' ', '-')}-{seed}"
+        if mode == "dense":
+            model.save_pretrained(path)
+            return path
+        model, state = quantised(model, mode, packed=packed)
+        if model.config.tie_word_embeddings:
+            state.pop("lm_head.weight")
+        model.save_pretrained(path, state_dict=state)
+        return path
+    return save
+
+
+@pytest.fixture
+def opened() -> Callable[..., transformers.PreTrainedModel]:
+    """`opened(path, dtype)`: what from_pretrained gives, refused here if any key was missing, unexpected or misfit."""
+    def open_strictly(path: Path, dtype: torch.dtype = torch.float32) -> transformers.PreTrainedModel:
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
+        assert not any(info.values()), info
+        return model.eval()
+    return open_strictly
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    """48 token ids."""
+    return torch.randint(SIZES["vocab_size"], (48,), generator=torch.Generator().manual_seed(7))

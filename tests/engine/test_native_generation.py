@@ -96,7 +96,7 @@ def test_cancelling_from_another_thread_ends_a_stream_in_time():
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """A ternary model written by `write_model`, with its tokenizer."""
-    config = CONFIGS["ternary"]
+    config = tiny_config()
     path = tmp_path_factory.mktemp("models")
     tokenizer_file = path / "source.json"
     TOKENIZER.save(str(tokenizer_file))

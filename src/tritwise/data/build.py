@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from tritwise.data.fim import Plain, Turned, turn
 from tritwise.data.order import dependency_order, import_edges
 from tritwise.data.read import ImportsOf, read_documents
 from tritwise.data.shards import write_shard
+from tritwise.data.sources import may_be_held_out
 from tritwise.data.split import choose_held_out, seeded_order
 from tritwise.data.tokenizer import encode_texts, sample_evenly, train_tokenizer
 
@@ -139,13 +141,15 @@ def split_and_order(documents: list[Document], imports: ImportsOf, recipe: DataR
     kept_bytes = {name: sum(len(d.text.encode()) for d in members if d.is_kept)
                   for name, members in by_repository.items()}
     held_out = set(choose_held_out({name: size for name, size in kept_bytes.items() if size},
-                                   recipe.held_out_fraction, seed))
+                                   recipe.held_out_fraction, seed,
+                                   may_be_held_out=partial(may_be_held_out, recipe.source)))
     kept: list[Document] = []
     for name in sorted(by_repository):
         members = {d.path: d for d in by_repository[name] if d.is_kept}
         if recipe.order == "topological":
             python = {path: imports[name, path] for path in members if (name, path) in imports}
-            edges = import_edges(python, [d.path for d in by_repository[name] if d.language == "python"])
+            edges = import_edges(python, [d.path for d in by_repository[name] if d.language == "python"],
+                                 repository=name)
             order = dependency_order({path: edges.get(path, set()) for path in members})
         else:
             order = sorted(members)

@@ -48,10 +48,14 @@ def python_imports(text: str) -> tuple[Import, ...]:
 
 
 class _Modules:
-    """Finds the file of a module among the paths of a repository."""
+    """Finds the file of a module among the paths of a repository.
 
-    def __init__(self, paths: Collection[str]) -> None:
+    When the repository's root is itself a package, `name` is what absolute imports call it.
+    """
+
+    def __init__(self, paths: Collection[str], name: str) -> None:
         self._paths = frozenset(paths)
+        self._own_name = name if "__init__.py" in self._paths else None
         self._packages = frozenset(posixpath.dirname(p) for p in paths if posixpath.basename(p) == "__init__.py")
         # A directory that holds a top-level package is where absolute names start; so are `src` and `lib`, which
         # may hold namespace packages, and the repository itself.
@@ -93,6 +97,8 @@ class _Modules:
                 found = package if package in self._paths else None
             return found
         names += [imported.name] if imported.name else []
+        if names[0] == self._own_name:
+            return self._file("", names[1:]) or "__init__.py"
         own = self._own_root(importer)
         for root in (own, *(r for r in self._roots if r != own)):
             found = self._file(root, names)
@@ -101,18 +107,20 @@ class _Modules:
         return None
 
 
-def import_edges(imports: Mapping[str, Iterable[Import]], all_paths: Collection[str] = ()) -> dict[str, set[str]]:
+def import_edges(imports: Mapping[str, Iterable[Import]], all_paths: Collection[str] = (), *,
+                 repository: str = "") -> dict[str, set[str]]:
     """For each file of a repository, the files of the same repository that it imports (never itself).
 
     Args:
         imports: the imports of each file, by its path in the repository; Python files only.
         all_paths: every Python path of the repository when some are left out of `imports` (an empty `__init__.py`
             was dropped, but still makes its directory a package).
+        repository: its name, which absolute imports begin with when its root is itself a package.
 
     Packages that an import merely passes through (`a/__init__.py` in `import a.b`) are not dependencies of the
     importer: they run, but nothing in them is named.
     """
-    modules = _Modules({*imports, *all_paths})
+    modules = _Modules({*imports, *all_paths}, repository)
     edges: dict[str, set[str]] = {path: set() for path in imports}
     for path, names in imports.items():
         targets = {modules.resolve(path, imported) for imported in names}

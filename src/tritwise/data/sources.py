@@ -85,6 +85,15 @@ def stdlib_repository(path: str) -> str:
     return words[0] if words else name
 
 
+def may_be_held_out(source: str, repository: str) -> bool:
+    """Whether a repository may be scored on, or only trained on.
+
+    The library's own test suite is for training: half of all bytes, in long files of near-equal assertions (`xz -9e`
+    needs 1.5 bits a byte for them alone, 2.0 for the modules that they test). Held-out text is what people complete.
+    """
+    return not (source == "python-stdlib" and repository.startswith("test/"))
+
+
 def _walk(root: Path, top: Path) -> Iterator[tuple[str, Path]]:
     """Regular files below `top`: (path relative to `root` with forward slashes, location)."""
     def fail(error: OSError) -> None:

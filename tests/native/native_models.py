@@ -1,0 +1,164 @@
+"""Small random models for the tests of the native core, and the same forward pass in numpy float64."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritwise import _native
+from tritwise.ternary import absmax
+
+Weights = dict[str, Any]  # name -> float array, or (codes int8 [out, in], scale float32 [1])
+
+TINY: dict[str, Any] = {
+    "model_type": "bitnet", "linear_type": "ternary", "vocab_size": 70, "hidden_size": 48, "intermediate_size": 100,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "hidden_act": "relu2",
+    "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True,
+}
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    return TINY | changes
+
+
+def linear_shapes(c: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    hidden, ffn, dim = c["hidden_size"], c["intermediate_size"], c["head_dim"]
+    q, kv = c["num_attention_heads"] * dim, c["num_key_value_heads"] * dim
+    return {"self_attn.q_proj": (q, hidden), "self_attn.k_proj": (kv, hidden), "self_attn.v_proj": (kv, hidden),
+            "self_attn.o_proj": (hidden, q), "mlp.gate_proj": (ffn, hidden), "mlp.up_proj": (ffn, hidden),
+            "mlp.down_proj": (hidden, ffn)}
+
+
+def random_weights(c: dict[str, Any], seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    hidden = c["hidden_size"]
+    weights: Weights = {"model.embed_tokens.weight": rng.normal(size=(c["vocab_size"], hidden)).astype(np.float32)}
+    if not c["tie_word_embeddings"]:
+        weights["lm_head.weight"] = rng.normal(size=(c["vocab_size"], hidden)).astype(np.float32)
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if c["model_type"] == "bitnet":
+        norms |= {"self_attn.attn_sub_norm": hidden, "mlp.ffn_sub_norm": c["intermediate_size"]}
+    for layer in range(c["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        for name, size in norms.items():
+            weights[f"{prefix}{name}.weight"] = rng.uniform(0.5, 1.5, size).astype(np.float32)
+        for name, (out, inner) in linear_shapes(c).items():
+            if c["linear_type"] == "dense":
+                weights[f"{prefix}{name}.weight"] = (rng.normal(size=(out, inner)) / np.sqrt(inner)).astype(np.float32)
+            else:
+                codes = rng.integers(-1, 2, (out, inner)).astype(np.int8)
+                if c["linear_type"] == "binary":
+                    codes = np.where(codes == 0, 1, codes).astype(np.int8)
+                scale = np.float32(rng.uniform(0.8, 1.2) / np.sqrt(inner))
+                weights[f"{prefix}{name}.weight"] = (codes, np.array([scale]))
+    weights["model.norm.weight"] = rng.uniform(0.5, 1.5, hidden).astype(np.float32)
+    return weights
+
+
+def pack_stripes(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Hugging Face's packing: byte [r, k] holds rows r, R+r, 2R+r, 3R+r, lowest bits first."""
+    out, inner = codes.shape
+    stripes = -(-out // 4)
+    fields = np.zeros((4 * stripes, inner), np.uint8)
+    fields[:out] = codes + 1
+    fields = fields.reshape(4, stripes, inner)
+    return fields[0] | fields[1] << 2 | fields[2] << 4 | fields[3] << 6
+
+
+def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper half of each float, truncated: exact once `from_bfloat16` of it is taken as the weight."""
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(values: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+def load(c: dict[str, Any], weights: Weights, *, dtype: str = "float32", threads: int = 1, kernel: str = "",
+         head: str = "stored", slots: int = 4, context: int = 64) -> "_native.Model":
+    model = _native.Model(c, threads=threads, kernel=kernel or _native.kernels()[0], head=head, slots=slots,
+                          context=context)
+    for name, weight in weights.items():
+        if isinstance(weight, tuple):
+            codes, scale = weight
+            model.set_ternary(name, pack_stripes(codes), codes.shape[0], scale)
+        elif dtype == "bfloat16":
+            model.set_dense(name, to_bfloat16(weight), dtype="bfloat16")
+        else:
+            model.set_dense(name, weight.astype(dtype))
+    model.finish()
+    return model
+
+
+def ints(*values: int) -> NDArray[np.int32]:
+    return np.array(values, dtype=np.int32)
+
+
+def run(model: "_native.Model", tokens: NDArray[np.int32], *, slot: int = 0, start: int = 0, chunk: int = 1 << 30,
+        ) -> NDArray[np.float32]:
+    """Logits of all `tokens` at positions start.. of a slot, sent in chunks."""
+    parts = []
+    for begin in range(0, len(tokens), chunk):
+        piece = np.asarray(tokens[begin:begin + chunk], np.int32)
+        n = len(piece)
+        parts.append(model.forward(piece, np.full(n, slot, np.int32),
+                                   np.arange(start + begin, start + begin + n, dtype=np.int32),
+                                   np.arange(n, dtype=np.int32)))
+    return np.concatenate(parts)
+
+
+def rms_norm(x: NDArray, weight: NDArray, eps: float) -> NDArray:
+    return weight * (x / np.sqrt((x * x).mean(-1, keepdims=True) + eps))
+
+
+def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) -> dict[str, NDArray]:
+    """Logits and intermediates of one sequence, written from the published formulas in float64."""
+    heads, kv_heads, dim, n = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"], len(tokens)
+    eps, sub_norms = c["rms_norm_eps"], c["model_type"] == "bitnet"
+    seen: dict[str, NDArray] = {}
+
+    def linear(name: str, x: NDArray) -> NDArray:
+        weight = weights[f"model.{name}.weight"]
+        if not isinstance(weight, tuple):
+            return x @ weight.astype(np.float64).T
+        codes, scale = weight
+        x_codes, x_scale = absmax(x)
+        seen[f"{name}.input_codes"] = x_codes
+        seen[f"{name}.accumulator"] = x_codes.astype(np.int32) @ codes.astype(np.int32).T
+        return seen[f"{name}.accumulator"] * (x_scale.astype(np.float64) * scale.astype(np.float64))
+
+    angles = np.arange(n)[:, None] * c["rope_theta"] ** (-np.arange(0, dim, 2) / dim)
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+
+    def rotate(x: NDArray) -> NDArray:
+        a, b = np.split(x, 2, axis=-1)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    h = weights["model.embed_tokens.weight"][tokens].astype(np.float64)
+    for layer in range(c["num_hidden_layers"]):
+        prefix = f"layers.{layer}."
+        norm = {key: weights.get(f"model.{prefix}{key}.weight") for key in
+                ("input_layernorm", "post_attention_layernorm", "self_attn.attn_sub_norm", "mlp.ffn_sub_norm")}
+        x = seen[f"{prefix}input_layernorm"] = rms_norm(h, norm["input_layernorm"], eps)
+        q = rotate(linear(f"{prefix}self_attn.q_proj", x).reshape(n, heads, dim))
+        k = rotate(linear(f"{prefix}self_attn.k_proj", x).reshape(n, kv_heads, dim))
+        v = linear(f"{prefix}self_attn.v_proj", x).reshape(n, kv_heads, dim)
+        k, v = (np.repeat(a, heads // kv_heads, axis=1) for a in (k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(dim)
+        scores = np.where(np.tri(n, dtype=bool), scores, -np.inf)
+        e = np.exp(scores - scores.max(-1, keepdims=True))
+        attended = np.einsum("hqk,khd->qhd", e / e.sum(-1, keepdims=True), v).reshape(n, heads * dim)
+        seen[f"{prefix}self_attn.output"] = attended
+        if sub_norms:
+            attended = rms_norm(attended, norm["self_attn.attn_sub_norm"], eps)
+        h = h + linear(f"{prefix}self_attn.o_proj", attended)
+        x = rms_norm(h, norm["post_attention_layernorm"], eps)
+        gate, up = linear(f"{prefix}mlp.gate_proj", x), linear(f"{prefix}mlp.up_proj", x)
+        x = (np.maximum(gate, 0) ** 2 if c["hidden_act"] == "relu2" else gate / (1 + np.exp(-gate))) * up
+        if sub_norms:
+            x = rms_norm(x, norm["mlp.ffn_sub_norm"], eps)
+        h = seen[f"{prefix}output"] = h + linear(f"{prefix}mlp.down_proj", x)
+    seen["norm"] = rms_norm(h, weights["model.norm.weight"], eps)
+    head = weights["model.embed_tokens.weight" if c["tie_word_embeddings"] else "lm_head.weight"]
+    seen["logits"] = seen["norm"] @ head.astype(np.float64).T
+    return seen

@@ -29,7 +29,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 def menu() -> str:
     """What `tritwise` alone prints: each verb with one example."""
     lines = [f"tritwise {__version__}: from repositories to a 1.58-bit language model on a CPU", ""]
-    lines += [f"  {name:<11}{example}" for name, _, example in COMMANDS]
+    lines += [f"  {name:<12}{example}" for name, _, example in COMMANDS]
     lines += ["", "`tritwise --help` says what each does, `tritwise VERB --help` lists its options."]
     return "\n".join(lines)
 
@@ -46,9 +46,9 @@ def build_app():
         default_parameter=Parameter(negative=()),
         suppress_keyboard_interrupt=False,  # `main` answers it
     )
-    for name, summary, _ in COMMANDS:
+    for order, (name, summary, _) in enumerate(COMMANDS):
         sentence = summary[0].upper() + summary[1:] + "."
-        app.command(f"tritwise.cli.commands.{name}:{name}", name=name, help=sentence)
+        app.command(f"tritwise.cli.commands.{name}:{name}", name=name, help=sentence, sort_key=order)
     return app
 
 

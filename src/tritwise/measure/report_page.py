@@ -39,8 +39,11 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal megabytes (or gigabytes), three digits."""
-    return f"{_fixed(count / 1e9, 3)} GB" if count >= 1e9 else f"{_fixed(count / 1e6, 3)} MB"
+    """Bytes in decimal units, three digits."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= factor:
+            return f"{_fixed(count / factor, 3)} {unit}"
+    return f"{_fixed(count / 1e3, 3)} kB"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, even: bool = False) -> str:
@@ -78,8 +81,8 @@ def _header(report: Data) -> str:
     names = " and ".join(f"{escape(m['name'])} ({number(m['parameters']['total'] / 1e6)} M parameters)" for m in models)
     tokens = number(models[0]["training"]["tokens"] / 1e6)
     return (f"<header><h1>{escape(report['name'])}</h1><p class=\"lead\">{names}, trained on {tokens} M tokens, "
-            f"the same ones in the same order. Every number below was measured on {escape(machine['cpu'])} "
-            f"with the exported files.</p></header>")
+            f"the same ones in the same order. Scores, speeds and completions are the native engine's, on the "
+            f"exported files, measured on {escape(machine['cpu'])}.</p></header>")
 
 
 def _cards(report: Data) -> str:
@@ -128,13 +131,13 @@ def _quality(report: Data) -> str:
 def _training(models: Sequence[Data]) -> str:
     plot = loss_curves({model["name"]: model["training"]["curve"] for model in models})
     rows = [[_key(models, index), number(t["steps"]), f"{number(t['tokens'] / 1e6)} M",
-             f"{t['final_loss']:.3f}", format_duration(t["seconds"]), number(t["tokens"] / t["seconds"])]
+             f"{t['final_loss']:.3f}", format_duration(t["seconds"]), number(t["tokens"] / t["step_seconds"])]
             for index, t in enumerate(model["training"] for model in models)]
     return _section("Training", f"<figure>{plot}</figure>",
                     '<p class="note">Faint: each step. Strong: moving average. The vertical axis leaves out the '
                     "first twentieth of the steps.</p>",
-                    _table(["", "steps", "tokens", "loss, mean of the last 5 % of steps", "time, m:ss", "tokens/s"],
-                           rows))
+                    _table(["", "steps", "tokens", "loss, mean of the last 5 % of steps", "time with scoring, m:ss",
+                            "tokens/s"], rows))
 
 
 def _speed(models: Sequence[Data]) -> str:
@@ -154,7 +157,7 @@ def _speed(models: Sequence[Data]) -> str:
     return _section(
         "Speed and memory",
         _table(["", *[_key(models, index) for index in range(len(models))]], rows, even=True),
-        f'<p class="note">{bench["decode_steps"]} decode steps and a prefill of {bench["prefill_tokens"]} tokens, '
+        f'<p class="note">{bench["decode_tokens"]} decode steps and a prefill of {bench["prefill_tokens"]} tokens, '
         f'{bench["threads"]} threads, kernel {escape(str(bench["kernel"]))}, each model in a fresh process. Peak '
         f'memory counts the interpreter and its libraries too, which outweigh a small model.</p>')
 

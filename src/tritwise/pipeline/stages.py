@@ -26,8 +26,8 @@ SUPERSEDED = "superseded"
 class Stage:
     """One step of the way.
 
-    `build(directory)` fills an empty directory. A `resumable` stage works in its final place and is called again
-    on what a kill left there; any other is built aside and renamed when it is whole.
+    `build(directory)` makes the directory, whose parent exists. A `resumable` stage works in its final place and
+    is called again on what a kill left there; any other is built aside and renamed when it is whole.
     """
 
     name: str
@@ -110,7 +110,7 @@ def _build_aside(stage: Stage, key: str, directory: Path, say: Callable[[str], N
     partial, old = (directory.with_name(f".{directory.name}.{suffix}") for suffix in ("partial", "old"))
     for leftover in (partial, old):  # of a killed run; neither can be continued
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     stage.build(partial)
     seconds = round(time.monotonic() - began, 3)

@@ -1,0 +1,68 @@
+"""`tritwise generate`: text from a model, as it comes."""
+
+import sys
+from pathlib import Path
+
+from tritwise.engine import Completion, Model, load
+
+
+def generate(model: Path, /, *, prompt: str, suffix: str | None = None, max_tokens: int = 128,
+             temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0,
+             stop: tuple[str, ...] = (), threads: int | None = None, kernel: str | None = None,
+             head: str | None = None) -> None:
+    """Complete a prompt, or fill the gap between --prompt and --suffix.
+
+    The text goes to standard output, one line of statistics to standard error.
+
+    Parameters
+    ----------
+    model
+        The model directory.
+    prompt
+        Text to continue; - reads it from standard input.
+    suffix
+        Text behind the gap; the model writes what stands between.
+    max_tokens
+        The most tokens to write.
+    temperature
+        0 always takes the likeliest token; higher values vary more.
+    top_k
+        Draw among this many likeliest tokens; 0 is all.
+    top_p
+        Draw among the likeliest tokens that hold this share of the probability.
+    seed
+        The same seed gives the same text, on any number of threads.
+    stop
+        End before this text; may be given several times.
+    threads
+        Threads; the physical cores when not given.
+    kernel
+        A kernel of `tritwise doctor`; the fastest when not given.
+    head
+        int8 or stored: how the output matrix is held.
+    """
+    text = sys.stdin.read() if prompt == "-" else prompt
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
+                "stop": stop}
+    with load(model, threads=threads, kernel=kernel, head=head) as opened:
+        stream = opened.stream(text, **settings) if suffix is None else opened.stream_infill(text, suffix, **settings)
+        with stream:
+            for piece in stream:
+                print(piece, end="", flush=True)
+            print()
+            print(statistics(opened, stream.completion), file=sys.stderr)
+
+
+def statistics(model: Model, result: Completion) -> str:
+    """One line: tokens, speeds, time to the first token, memory, kernel."""
+    from tritwise.measure.memory import peak_rss_bytes
+
+    parts = [f"{result.prompt_tokens} + {len(result.token_ids)} tokens ({result.finish_reason})"]
+    if result.prefill_tokens_per_second:
+        parts.append(f"prefill {result.prefill_tokens_per_second:,.0f} tok/s")
+    if result.decode_tokens_per_second:
+        parts.append(f"decode {result.decode_tokens_per_second:,.0f} tok/s")
+    if result.time_to_first_token is not None:
+        parts.append(f"first token {1000 * result.time_to_first_token:.1f} ms")
+    parts += [f"{peak_rss_bytes() / 1e6:.0f} MB", f"{model.info.kernel}, {model.info.threads} threads"]
+    return " | ".join(parts)

@@ -1,0 +1,48 @@
+"""`tritwise perplexity`: how well a model predicts a text."""
+
+import sys
+from pathlib import Path
+
+from tritwise.cli.output import print_facts, print_json
+from tritwise.common.errors import TritwiseError
+from tritwise.engine import load
+from tritwise.evaluate import perplexity as score
+
+
+def perplexity(model: Path, file: str, /, *, context: int | None = None, stride: int | None = None,
+               threads: int | None = None, json: bool = False) -> None:
+    """Score a text file as one document: perplexity a token and bits a byte.
+
+    Parameters
+    ----------
+    model
+        The model directory.
+    file
+        A UTF-8 text file; - reads standard input.
+    context
+        Tokens of a window; the model's context when not given.
+    stride
+        How far windows are apart; half of the context when not given. Small is exact and slow.
+    threads
+        Threads; the physical cores when not given.
+    json
+        Print one JSON object.
+    """
+    text = _read(file)
+    with load(model, threads=threads) as opened:
+        result = score(opened, text, context, stride)
+    if json:
+        print_json(result.to_json())
+        return
+    print_facts([("perplexity a token", f"{result.perplexity:.4f}"), ("bits a byte", f"{result.bits_per_byte:.4f}"),
+                 ("tokens", f"{result.tokens:,}"), ("bytes", f"{result.bytes:,}")])
+
+
+def _read(file: str) -> str:
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return content.decode()
+    except OSError as error:
+        raise TritwiseError(f"{file} cannot be read", why=error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise TritwiseError(f"{file} is not UTF-8 text", why=str(error)) from None

@@ -1,0 +1,40 @@
+"""`tritwise train`: one variant of a recipe."""
+
+import sys
+from pathlib import Path
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config import load_recipe
+
+
+def train(recipe: Path, /, *, variant: str, data: Path | None = None, out: Path | None = None) -> None:
+    """Train one variant of a recipe; an interrupted training goes on where it stopped.
+
+    Without --data and --out this is the training stage of `tritwise run`: the data is built when it is not there yet,
+    and `tritwise run` reuses the result.
+
+    Parameters
+    ----------
+    recipe
+        The TOML file.
+    variant
+        Which of its [variants.*] to train.
+    data
+        Directory of an earlier data stage; runs/NAME/data when not given. Needs --out.
+    out
+        Directory for log and checkpoints; runs/NAME/train-VARIANT when not given. Needs --data.
+    """
+    if (data is None) != (out is None):
+        raise TritwiseError("--data and --out belong together", why="without them the directories are those of "
+                            "`tritwise run`", fix="give both or neither")
+    if data is not None:
+        from tritwise.train import train as train_model
+
+        checkpoint = train_model(load_recipe(recipe), variant, data, out)
+    else:
+        from tritwise.pipeline import train_variant
+        from tritwise.train import latest_checkpoint
+
+        checkpoint = latest_checkpoint(train_variant(recipe, variant))
+    print(checkpoint)
+    print(f"tritwise export {checkpoint} MODEL  makes a model directory of it", file=sys.stderr)

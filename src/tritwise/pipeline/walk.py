@@ -1,0 +1,164 @@
+"""The way of a recipe, stage by stage, and the report at its end."""
+
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes, sha256_file
+from tritwise.config import Recipe, load_recipe
+from tritwise.pipeline.stages import Stage, StageRecord, run_stages
+
+# Raised when the code of a stage changes what it writes; the stage and those that read it then run again.
+VERSIONS = {"data": 1, "train": 1, "export": 1, "run": 1, "report": 1}
+RUN = "run"
+_RESERVED = {"data", RUN, "superseded"}
+
+
+def run_recipe(recipe_path: Path, out: Path | None = None) -> dict[str, Any]:
+    """Walk the whole recipe into `out` (`runs/NAME`); finished stages are reused. Returns the report's data.
+
+    Progress and completions go to standard error. Raises TritwiseError for the user's mistakes and Interrupted when
+    training was stopped; the same call goes on from there.
+    """
+    recipe = load_recipe(recipe_path)
+    out = out or Path("runs") / recipe.name
+    stages = stages_of(recipe, out)
+    records = run_stages(stages, out)
+    return _report(recipe, recipe_path, out, records)
+
+
+def train_variant(recipe_path: Path, variant: str, out: Path | None = None) -> Path:
+    """Only the data and the training of one variant, as `run_recipe` would do them; returns the training directory."""
+    recipe = load_recipe(recipe_path)
+    recipe.model_config_of(variant)
+    out = out or Path("runs") / recipe.name
+    wanted = ("data", f"train-{variant}")
+    run_stages([stage for stage in stages_of(recipe, out) if stage.name in wanted], out)
+    return out / f"train-{variant}"
+
+
+def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
+    """The stages of a recipe in order: data, training of each variant, export of each, run."""
+    _check_names(recipe)
+    variants = tuple(recipe.variants)
+    stages = [Stage("data", lambda directory: _build_data(recipe, directory), settings={
+        "seed": recipe.seed, "data": recipe.data.model_dump(mode="json"),
+        "tokenizer": recipe.tokenizer.model_dump(mode="json"), "source": source_fingerprint(recipe),
+        "python": platform.python_version(),  # its parser decides which files are kept
+    }, version=VERSIONS["data"])]
+    for variant in variants:
+        # What decides the numbers; how often a checkpoint is written does not.
+        settings = {"seed": recipe.seed, "model": recipe.model_config_of(variant).model_dump(mode="json"),
+                    "train": recipe.train.model_dump(mode="json", exclude={"checkpoint_every"}),
+                    "schedule": recipe.variants[variant].schedule.model_dump(mode="json")}
+        stages.append(Stage(f"train-{variant}", _trainer(recipe, variant, out), settings=settings,
+                            version=VERSIONS["train"], reads=("data",), resumable=True))
+    for variant in variants:
+        stages.append(Stage(variant, _exporter(variant, out), settings={}, version=VERSIONS["export"],
+                            reads=("data", f"train-{variant}")))
+    stages.append(Stage(RUN, lambda directory: _run_models(recipe, out, directory), settings=_run_settings(recipe),
+                        version=VERSIONS["run"], reads=("data", *variants)))
+    return stages
+
+
+def source_fingerprint(recipe: Recipe) -> str:
+    """A hash that changes with the source files: contents for the standard library, sizes and times for folders."""
+    from tritwise.data.sources import find_files
+
+    entries: list[list[Any]] = []
+    for file in find_files(recipe.data):
+        if recipe.data.source == "python-stdlib":
+            entries.append([file.repository, file.path, sha256_file(file.location)])
+        else:
+            status = file.location.stat()
+            entries.append([file.repository, file.path, status.st_size, status.st_mtime_ns])
+    return sha256_bytes(canonical_json(entries).encode())
+
+
+def _check_names(recipe: Recipe) -> None:
+    for variant in recipe.variants:
+        if variant in _RESERVED or variant.startswith(("train-", ".")) or "/" in variant or variant.endswith(".json"):
+            raise TritwiseError(f"a variant cannot be called {variant!r}",
+                                why="its model directory stands beside those of the stages, which use this name",
+                                fix="another name under [variants.NAME]")
+
+
+def _build_data(recipe: Recipe, directory: Path) -> None:
+    from tritwise.data import build
+
+    build(recipe, directory)
+
+
+def _trainer(recipe: Recipe, variant: str, out: Path) -> Callable[[Path], None]:
+    def build(directory: Path) -> None:
+        from tritwise.train import train  # imports PyTorch
+
+        train(recipe, variant, out / "data", directory)
+
+    return build
+
+
+def _exporter(variant: str, out: Path) -> Callable[[Path], None]:
+    def build(directory: Path) -> None:
+        from tritwise.pipeline.export import export_checkpoint
+
+        export_checkpoint(out / f"train-{variant}", directory, out / "data" / "tokenizer.json")
+
+    return build
+
+
+def _run_settings(recipe: Recipe) -> dict[str, Any]:
+    from tritwise import _native
+
+    # Speeds belong to the machine and to the core that was measured.
+    return {"context": recipe.train.sequence_length, "stride": recipe.train.sequence_length // 2,
+            "processor": _native.cpu_info()["brand"], "native_core": sha256_file(Path(_native.__file__))}
+
+
+def _run_models(recipe: Recipe, out: Path, directory: Path) -> None:
+    from tokenizers import Tokenizer
+
+    from tritwise.data import load_documents, xz_bits_per_byte
+    from tritwise.measure.bench import bench_in_child
+    from tritwise.measure.machine import machine_facts
+    from tritwise.pipeline.probe import probe_in_child
+    from tritwise.pipeline.tasks import choose_tasks
+
+    documents = load_documents(out / "data", split="held_out")
+    tokenizer = Tokenizer.from_file(str(out / "data" / "tokenizer.json"))
+    context = recipe.train.sequence_length
+    tasks = choose_tasks(documents, lambda text: len(tokenizer.encode(text).ids), context)
+    models = {}
+    for number, variant in enumerate(recipe.variants):
+        print(f"    {variant}: speed and memory, completions, held-out text", file=sys.stderr, flush=True)
+        # The first model's completions are shown as they come; those of all stand in the report.
+        models[variant] = {
+            "bench": bench_in_child(out / variant).to_json(),
+            "probe": probe_in_child(out / variant, out / "data", tasks, context=context, stride=context // 2,
+                                    show=number == 0)}
+    atomic_write_json(directory / "result.json", {
+        "models": models, "machine": machine_facts(), "xz_bits_per_byte": xz_bits_per_byte(documents)})
+
+
+def _report(recipe: Recipe, recipe_path: Path, out: Path, records: dict[str, StageRecord]) -> dict[str, Any]:
+    from tritwise.measure.report import HTML, JSON, write_report
+    from tritwise.pipeline.facts import report_data
+
+    command = f"tritwise run {recipe_path}" + ("" if out == Path("runs") / recipe.name else f" --out {out}")
+    key = sha256_bytes(canonical_json([VERSIONS["report"], recipe.name, command,
+                                       {name: record.key for name, record in records.items()}]).encode())
+    stages = [asdict(record) for record in records.values()]
+    if (out / JSON).is_file() and (out / HTML).is_file():
+        old = read_json(out / JSON, what="a report")
+        if old.get("key") == key and old.get("html_sha256") == sha256_file(out / HTML):
+            return {**old, "stages": stages}
+    began = time.monotonic()
+    report = {"key": key, **report_data(recipe, recipe_path, out, command, stages)}
+    write_report(report, out)
+    print(f"report written in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+    return report

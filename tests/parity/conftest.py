@@ -21,8 +21,11 @@ from hf_models import SIZES, build, quantised
 def _quiet_and_eager():
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the models are too small to share
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

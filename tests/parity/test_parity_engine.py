@@ -1,0 +1,178 @@
+"""The native engine, module by module, against transformers' modules on the same input.
+
+Each of their modules is given what ours was given, so an int8 rounding flip cannot travel: accumulators are equal as
+integers, and everything between two of them agrees to float rounding. u = 2^-24 is the largest relative error of one
+float32 operation; a bound counts the operations on both sides. Where a float becomes an int8 code, ours must be a right
+rounding of their value: no further than half a step plus that bound.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hf_models import LAYERS, MODES
+from transformers.integrations import bitnet as hf_bitnet
+
+import tritwise
+from tritwise.engine import kernels
+from tritwise.formats import TernaryTensor, open_model
+
+U = 2.0**-24
+LAYOUTS = {"bitnet-silu-tied": ("bitnet", {"hidden_act": "silu", "tie_word_embeddings": True}),
+           "bitnet-relu2": ("bitnet", {"hidden_act": "relu2"}),
+           "bitnet-one-kv-head": ("bitnet", {"hidden_act": "silu", "num_key_value_heads": 1}),
+           "llama": ("llama", {"num_key_value_heads": 4}),
+           "llama-tied": ("llama", {"tie_word_embeddings": True})}
+
+
+@dataclass
+class Pair:
+    """Our trace and their model for one directory."""
+
+    trace: dict[str, np.ndarray]
+    scales: dict[str, np.float32]
+    model: torch.nn.Module
+    tokens: int
+
+    def linear(self, name: str) -> np.ndarray:
+        """The output of one of our linears, by the contract: float32(accumulator) * (x_scale * w_scale)."""
+        x_scale = self.trace[f"{name}.input_scale"][:, None]
+        return self.trace[f"{name}.accumulator"].astype(np.float32) * (x_scale * self.scales[name])
+
+    def theirs(self, name: str, *inputs: np.ndarray) -> np.ndarray:
+        """What their module gives for our input [T, ...]."""
+        return self.model.get_submodule(name)(*(torch.from_numpy(x)[None] for x in inputs))[0].numpy()
+
+
+def traced(path: Path, ids: torch.Tensor, model: torch.nn.Module, kernel: str) -> Pair:
+    directory = open_model(path)
+    tensors = {name: directory.read(name) for name in directory.names()}
+    with tritwise.load(path, threads=2, kernel=kernel, head="stored") as engine:
+        trace = engine.backend._model.trace(ids.numpy().astype(np.int32))  # the native model's own, for tests alone
+    scales = {name.removeprefix("model.").removesuffix(".weight"): tensor.scale[0]
+              for name, tensor in tensors.items() if isinstance(tensor, TernaryTensor)}
+    return Pair(trace, scales, model, len(ids))
+
+
+def assert_near(ours: np.ndarray, theirs: np.ndarray, bound: np.ndarray | float) -> None:
+    assert ours.shape == theirs.shape
+    assert (np.abs(ours.astype(np.float64) - theirs) <= bound).all()
+
+
+def norm_roundings(width: int) -> int:
+    """Roundings in RMSNorm on both sides: half of those of the sum of squares (the root), and five more."""
+    return width + 10
+
+
+def assert_right_codes(codes: np.ndarray, theirs: np.ndarray, roundings: int) -> None:
+    """int8 codes against the float input [T, K] of their quantiser, each element of which has `roundings` errors."""
+    value = theirs.astype(np.float64) * 127 / np.maximum(np.abs(theirs).max(-1, keepdims=True), 1e-5)
+    assert codes.dtype == np.int8
+    assert (np.abs(codes - value) <= 0.5 + 127 * (2 * roundings + 3) * U).all()
+
+
+def assert_same_accumulators(pair: Pair, name: str, spied: list[torch.Tensor]) -> None:
+    """Their linear on our quantised input has our integer accumulators."""
+    codes, x_scale = pair.trace[f"{name}.input_codes"], pair.trace[f"{name}.input_scale"][:, None]
+    ours = pair.trace[f"{name}.accumulator"]
+    assert ours.dtype == np.int32
+    spied.clear()
+    theirs = pair.theirs(f"model.{name}", codes.astype(np.float32) * x_scale)
+    if spied:  # bitlinear: the product of codes itself
+        assert np.array_equal(spied[0][0].numpy(), ours)
+        return
+    # autobitlinear multiplies dequantised floats; divided by the scales they are the accumulators to rounding.
+    recovered = theirs.astype(np.float64) / (x_scale.astype(np.float64) * float(pair.scales[name]))
+    assert np.array_equal(np.rint(recovered), ours)
+    assert np.abs(recovered - ours).max() < 0.05
+
+
+@pytest.fixture
+def spied(monkeypatch) -> list[torch.Tensor]:
+    """The accumulators inside transformers' BitLinear, as they come by."""
+    seen, rescale = [], hf_bitnet.BitLinear.post_quant_process
+    monkeypatch.setattr(hf_bitnet.BitLinear, "post_quant_process",
+                        lambda self, y, *scales: (seen.append(y), rescale(self, y, *scales))[1])
+    return seen
+
+
+def attention_of(pair: Pair, layer: int, normed: np.ndarray) -> np.ndarray:
+    """Their attention's output before `o_proj` (and before the sub-norm), on our normed input."""
+    attention = pair.model.model.layers[layer].self_attn
+    seen = []
+    last = attention.attn_sub_norm if hasattr(attention, "attn_sub_norm") else attention.o_proj
+    with last.register_forward_pre_hook(lambda module, args: seen.append(args[0])):
+        hidden = torch.from_numpy(normed)[None]
+        positions = torch.arange(pair.tokens)[None]
+        mask = torch.full((pair.tokens, pair.tokens), float("-inf")).triu(1)[None, None]
+        attention(hidden, position_embeddings=pair.model.model.rotary_emb(hidden, positions), attention_mask=mask)
+    return seen[0][0].numpy()
+
+
+def attention_bound(pair: Pair, prefix: str) -> float:
+    """How far two float32 attentions on equal q, k, v may lie apart, for any order of their sums."""
+    config = pair.model.config
+    size = config.hidden_size // config.num_attention_heads
+    q, k, v = (pair.linear(f"{prefix}{name}_proj").astype(np.float64) for name in "qkv")
+    longest_q, longest_k = (np.linalg.norm(x.reshape(pair.tokens, -1, size), axis=-1).max() for x in (q, k))
+    # A score: `size` products, and two rotations whose angles (up to T) carry a rounding each on top of their own.
+    score = 2 * (size + 4 * pair.tokens + 16) * U * longest_q * longest_k / np.sqrt(size)
+    # A weight's relative error is twice that of its score plus that of the sum of T weights; then T products.
+    return (4 * score + 2 * (2 * pair.tokens + 10) * U) * np.abs(v).max()
+
+
+def compare_layer(pair: Pair, n: int, before: np.ndarray, spied: list[torch.Tensor]) -> None:
+    """Layer n, whose input was `before` [T, hidden]."""
+    prefix, hidden, trace = f"layers.{n}.", before.shape[1], pair.trace
+    attention, mlp, linear = f"{prefix}self_attn.", f"{prefix}mlp.", pair.linear
+    sub_norms = hasattr(pair.model.model.layers[n].mlp, "ffn_sub_norm")
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        assert_same_accumulators(pair, attention + name, spied)
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        assert_same_accumulators(pair, mlp + name, spied)
+
+    normed = pair.theirs(f"model.{prefix}input_layernorm", before)
+    assert_near(trace[f"{prefix}input_layernorm"], normed, norm_roundings(hidden) * U * np.abs(normed))
+    for name in ("q_proj", "k_proj", "v_proj"):
+        assert_right_codes(trace[f"{attention}{name}.input_codes"], trace[f"{prefix}input_layernorm"], 1)
+
+    output = trace[f"{attention}output"]
+    assert_near(output, attention_of(pair, n, trace[f"{prefix}input_layernorm"]), attention_bound(pair, attention))
+    fed = pair.theirs(f"model.{attention}attn_sub_norm", output) if sub_norms else output
+    assert_right_codes(trace[f"{attention}o_proj.input_codes"], fed, norm_roundings(output.shape[1]))
+
+    middle = before + linear(f"{attention}o_proj")
+    normed = pair.theirs(f"model.{prefix}post_attention_layernorm", middle)
+    for name in ("gate_proj", "up_proj"):
+        assert_right_codes(trace[f"{mlp}{name}.input_codes"], normed, norm_roundings(hidden) + 1)
+    gate, up = linear(f"{mlp}gate_proj"), linear(f"{mlp}up_proj")
+    fed = pair.model.model.layers[n].mlp.act_fn(torch.from_numpy(gate)).numpy() * up
+    if sub_norms:
+        fed = pair.theirs(f"model.{mlp}ffn_sub_norm", fed)
+    # silu is an exponential good to 2 units in the last place, a sum, a quotient; then the product with up.
+    assert_right_codes(trace[f"{mlp}down_proj.input_codes"], fed, norm_roundings(gate.shape[1]) + 16)
+
+    down = linear(f"{mlp}down_proj")
+    assert_near(trace[f"{prefix}output"], middle + down, 2 * U * (np.abs(middle) + np.abs(down)))
+
+
+@pytest.mark.parametrize("kernel", kernels())
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_module_of_the_engine_does_what_transformers_does(saved, opened, ids, spied, layout, mode, kernel):
+    model_type, changes = LAYOUTS[layout]
+    path = saved(model_type, mode, **changes)
+    pair = traced(path, ids, opened(path), kernel)
+    before = pair.model.model.embed_tokens(ids).numpy()
+    for n in range(LAYERS):
+        compare_layer(pair, n, before, spied)
+        before = pair.trace[f"layers.{n}.output"]
+    assert bool(spied) == (mode == "bitlinear")
+
+    normed = pair.theirs("model.norm", before)
+    assert_near(pair.trace["norm"], normed, norm_roundings(before.shape[1]) * U * np.abs(normed))
+    logits = pair.theirs("lm_head", pair.trace["norm"])
+    magnitude = np.abs(pair.trace["norm"]) @ np.abs(pair.model.lm_head.weight.numpy()).T
+    assert_near(pair.trace["logits"], logits, 2 * (before.shape[1] + 1) * U * magnitude)

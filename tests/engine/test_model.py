@@ -71,6 +71,12 @@ def test_what_looked_like_a_stop_string_comes_out_when_the_text_ends():
     assert model.generate("x", stop="END").text == "almost EN"
 
 
+def test_a_batch_gives_every_prompt_the_same_settings():
+    model = scripted_model(TOKENIZER.encode("one END two").ids)
+    completions = model.generate_batch(["x", "y"], max_tokens=90, stop=iter(["END"]))
+    assert [completion.text for completion in completions] == ["one ", "one "]
+
+
 def test_streamed_pieces_join_to_the_completion():
     model = scripted_model(TOKENIZER.encode("naïve café 漢字 \U0001F600!").ids)
     stream = model.stream("x", max_tokens=90)

@@ -166,9 +166,11 @@ class Model:
         return self.generate_batch([prompt], max_tokens=max_tokens, temperature=temperature, top_k=top_k,
                                    top_p=top_p, seed=seed, stop=stop)[0]
 
-    def generate_batch(self, prompts: Iterable[Prompt], **settings) -> list[Completion]:
+    def generate_batch(self, prompts: Iterable[Prompt], *, stop: str | Iterable[str] = (),
+                       **settings) -> list[Completion]:
         """`generate` for several prompts at once, with the same settings; results in the order of the prompts."""
-        works = [self._generation(self._prompt_ids(prompt), **settings) for prompt in prompts]
+        stop = stop if isinstance(stop, str) else tuple(stop)  # an iterator would serve the first prompt alone
+        works = [self._generation(self._prompt_ids(prompt), stop=stop, **settings) for prompt in prompts]
         for work in works:
             self._scheduler.submit(work)
         try:

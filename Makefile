@@ -1,0 +1,60 @@
+# make run    set everything up, then train, export, run and report the quickstart
+# make test   set up what the tests need, then run them all
+#
+# Everything is installed into .venv; a stamp file there remembers what is installed, so that a second call starts at
+# once. Another interpreter: make run PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --constraint constraints.txt
+# The installation is repeated when one of these changes; changed Python files need none (it is editable).
+INPUTS := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.hpp' -o -name '*.h' | sort)
+
+.PHONY: run test test-slow build clean check-tools
+.DELETE_ON_ERROR:
+
+run: $(VENV)/installed-run
+	$(BIN)/tritwise run recipes/quickstart.toml
+
+test: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slow
+
+# The native core alone, after a change to it that should not touch anything else.
+build: $(VENV)/created
+	$(PIP) --no-deps --editable .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed-run: $(VENV)/created $(INPUTS)
+	$(PIP) --editable '.[train,report]'
+	@touch $@
+
+# What the tests need holds all that a run needs.
+$(VENV)/installed-test: $(VENV)/created $(INPUTS)
+	$(PIP) --editable '.[test]'
+	@touch $(VENV)/installed-run $@
+
+$(VENV)/created:
+	@$(MAKE) --no-print-directory check-tools
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found: Tritwise needs Python 3.11 or newer (Debian: apt install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old: Tritwise needs 3.11 or newer; choose one with make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments (Debian: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { \
+	  echo "Python's C headers are missing, the native core needs them (Debian: apt install python3-dev)"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+	  echo "no C++ compiler was found, the native core needs one (Debian: apt install g++)"; exit 1; }

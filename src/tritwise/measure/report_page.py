@@ -188,8 +188,9 @@ def _completions(models: Sequence[Data]) -> str:
         parts.append(f"<h3>{kinds[shown['kind']]}: <code>{escape(shown['source'])}</code></h3>")
         for position, model in enumerate(models):
             answer = model["completions"][index]
-            timing = (f"{number(answer['tokens_per_second'])} tokens/s, first token after "
-                      f"{number(1000 * answer['seconds_to_first_token'])} ms")
+            rate = answer["tokens_per_second"]
+            speed = "too short to time" if rate is None else f"{number(rate)} tokens/s"
+            timing = f"{speed}, first token after {number(1000 * answer['seconds_to_first_token'])} ms"
             parts.append(
                 f'<p class="note">{_key(models, position)}: {answer["tokens"]} tokens, {timing}</p>'
                 f'<pre><span class="given">{escape(answer["prefix"])}</span><mark>{escape(answer["text"])}</mark>'

@@ -1,8 +1,4 @@
-"""transformers as the referee: it saves directories and opens them, without a network.
-
-transformers compiles its BitNet layers when they are first called; that takes seconds a shape and is not what is
-compared here, so they run eagerly.
-"""
+"""transformers as the referee: it saves directories and opens them, without a network."""
 
 import os
 
@@ -14,18 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hf_models import SIZES, build, quantised
+from hf_models import SIZES, as_referee, build, quantised
 
 
 @pytest.fixture(autouse=True)
-def _quiet_and_eager():
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are too small to share
-    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+def _referee():
+    with as_referee():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Tiny models with transformers' own layers, for every way in which it holds a ternary model."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 with warnings.catch_warnings():
     # torch.compile, used as a decorator there, makes torch import a part of itself that torch calls deprecated.
@@ -15,6 +17,23 @@ SIZES = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 88, "num_hidd
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "rope_theta": 2500.0,
          "bos_token_id": None, "eos_token_id": 3, "pad_token_id": None}
 MODES = ("bitlinear", "autobitlinear offline", "autobitlinear online")
+
+
+@contextmanager
+def as_referee() -> Iterator[None]:
+    """Run transformers quietly, eagerly (it compiles its BitNet layers, seconds a shape) and on one thread.
+
+    The models are too small to share among threads, and none of the three changes what is compared.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.compiler.set_stance("force_eager"), torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def build(model_type: str, *, seed: int = 0, **changes) -> transformers.PreTrainedModel:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hf_models import MODES, build, quantised
+from hf_models import MODES, as_referee, build, quantised
 from safetensors.torch import load_file
 
+import tritwise
 from tritwise.formats import open_model, write_model
 from tritwise.model import Decoder
 
@@ -50,6 +51,27 @@ def by_export(path: Path, ids: torch.Tensor) -> torch.Tensor:
     return by_transformers(path.parent / "export", ids)
 
 
+def by_engine(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    """The native engine, its head as stored (rounded to 8 bits, as by default for ternary, it is another model)."""
+    with tritwise.load(path, threads=2, head="stored") as model:
+        return torch.from_numpy(model.logits(ids.tolist()))
+
+
+def by_engine_from_bitlinear(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    return by_engine(path.parent / "bitlinear", ids)
+
+
+def by_engine_from_packed(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    return by_engine(path.parent / "autobitlinear offline", ids)
+
+
+def by_engine_from_masters(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    return by_engine(path, ids)
+
+
+TERNARY = [by_decoder, by_export, by_engine_from_bitlinear, by_engine_from_packed, by_engine_from_masters]
+
+
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> np.ndarray:
     """Each token's largest difference over the largest logit: [T]."""
     return ((ours - theirs).abs().amax(-1) / theirs.abs().max()).double().numpy()
@@ -60,7 +82,7 @@ def peers(tmp_path_factory) -> list[tuple[Path, dict[str, torch.Tensor]]]:
     """For each of the twelve models: where its online directory lies, and transformers' logits in each mode."""
     ids = token_ids()
     models = []
-    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+    with as_referee():
         for layout, (model_type, changes) in LAYOUTS.items():
             for seed in SEEDS:
                 root, logits = tmp_path_factory.mktemp(f"{layout}-{seed}"), {}
@@ -78,7 +100,7 @@ def token_ids() -> torch.Tensor:
     return torch.randint(96, (48,), generator=torch.Generator().manual_seed(7))
 
 
-@pytest.mark.parametrize("logits_of", [by_decoder, by_export], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("logits_of", TERNARY, ids=lambda function: function.__name__)
 def test_ternary_logits_are_as_near_to_transformers_as_its_modes_are_to_each_other(peers, logits_of: Logits):
     spread: dict[tuple[str, str], list] = {pair: [] for pair in combinations(MODES, 2)}
     ours: dict[str, list] = {mode: [] for mode in MODES}
@@ -97,6 +119,23 @@ def test_ternary_logits_are_as_near_to_transformers_as_its_modes_are_to_each_oth
 @pytest.mark.parametrize(("model_type", "act"), [("bitnet", "silu"), ("bitnet", "relu2"), ("llama", "silu")])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_dense_logits_of_the_trained_module_are_those_of_transformers(saved, ids, model_type, act, tied, kv_heads):
+def test_dense_logits_are_those_of_transformers(saved, ids, model_type, act, tied, kv_heads):
     path = saved(model_type, "dense", hidden_act=act, tie_word_embeddings=tied, num_key_value_heads=kv_heads)
-    assert relative(by_decoder(path, ids), by_transformers(path, ids)).max() <= 1e-5
+    theirs = by_transformers(path, ids)
+    assert relative(by_decoder(path, ids), theirs).max() <= 1e-5
+    assert relative(by_engine(path, ids), theirs).max() <= 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("model_type", ["bitnet", "llama"])
+def test_dense_logits_of_16_bit_weights_are_those_of_transformers(tmp_path, saved, opened, ids, model_type, dtype):
+    opened(saved(model_type, "dense"), dtype).save_pretrained(tmp_path / "half")
+    theirs = by_transformers(tmp_path / "half", ids)
+    assert relative(by_engine(tmp_path / "half", ids), theirs).max() <= 1e-4
+
+
+def test_a_head_size_that_is_not_hidden_size_over_heads_gives_the_logits_of_transformers(saved, ids):
+    path = saved("llama", "dense", head_dim=24)
+    theirs = by_transformers(path, ids)
+    assert relative(by_decoder(path, ids), theirs).max() <= 1e-5
+    assert relative(by_engine(path, ids), theirs).max() <= 1e-4

@@ -50,12 +50,12 @@ def sample_evenly(texts: Iterable[str], total_bytes: int, max_bytes: int) -> Ite
     if total_bytes <= max_bytes:
         yield from texts
         return
-    credit = 0.0
+    credit = 0  # in bytes times total_bytes, so that it is exact
     for text in texts:
         size = len(text.encode())
-        credit += size * max_bytes / total_bytes
-        if size <= credit:
-            credit -= size
+        credit += size * max_bytes
+        if size * total_bytes <= credit:
+            credit -= size * total_bytes
             yield text
 
 

@@ -1,0 +1,164 @@
+"""The whole stage: splits share nothing, shards hold the documents, equal inputs give equal bytes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import asdict
+
+import pytest
+from small_library import copy_library, make_recipe
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
+from tritwise.data import TokenShard, build, document_text, load_documents, load_tokenizer
+from tritwise.data.filters import RULES
+
+IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
+
+
+def texts_of(directory, split: str) -> list[str]:
+    """The text of every shard document, its FIM form undone."""
+    shard = TokenShard.open(directory / f"{split}.ds")
+    tokenizer = load_tokenizer(directory / "tokenizer.json")
+    texts = []
+    for number in range(len(shard.ends)):
+        *ids, end = shard.document(number).tolist()
+        assert end == IDS[END_OF_TEXT]
+        specials = [i for i in ids if i < len(SPECIAL_TOKENS)]
+        if specials:
+            assert (ids[0], specials) == (IDS[FIM_BEGIN], [IDS[FIM_BEGIN], IDS[FIM_HOLE], IDS[FIM_END]])
+            hole, fim_end = ids.index(IDS[FIM_HOLE]), ids.index(IDS[FIM_END])
+            ids = [ids[1:hole], ids[fim_end + 1:], ids[hole + 1:fim_end]]  # prefix, middle, suffix
+        else:
+            ids = [ids]
+        texts.append("".join(tokenizer.decode(part, skip_special_tokens=False) for part in ids))
+    return texts
+
+
+def test_splits_share_no_repository_and_no_text(built):
+    directory, report, _ = built
+    train, held_out = load_documents(directory, "train"), load_documents(directory, "held_out")
+    assert train
+    assert held_out
+    assert not {d.repository for d in train} & {d.repository for d in held_out}
+    assert not {d.text for d in train} & {d.text for d in held_out}
+    assert {d.repository for d in held_out} == set(report.held_out_repositories)
+
+
+def test_a_held_out_document_is_one_plain_shard_document(built):
+    directory, report, _ = built
+    assert texts_of(directory, "held_out") == [document_text(d) for d in load_documents(directory, "held_out")]
+    assert report.held_out.fim_documents == 0
+
+
+def test_the_training_shard_is_every_training_file_once_repository_by_repository(built):
+    directory, report, _ = built
+    stream = "".join(texts_of(directory, "train"))
+    documents = load_documents(directory, "train")
+    assert len(stream) == sum(len(document_text(d)) for d in documents)
+    places = {d: stream.index(document_text(d)) for d in documents}
+    in_stream = [d.repository for d in sorted(documents, key=places.__getitem__)]
+    starts = [a for a, b in zip(in_stream, [None, *in_stream], strict=False) if a != b]
+    assert len(starts) == len(set(starts)) == report.train.repositories
+    assert starts != sorted(starts)
+    for repository in starts:  # inside, files stand as they are ordered
+        positions = [d.position for d in sorted(documents, key=places.__getitem__) if d.repository == repository]
+        assert positions == sorted(positions)
+
+
+def test_half_of_the_pieces_are_in_fim_form(built):
+    directory, report, recipe = built
+    pieces = sum(-(-len(document_text(d)) // recipe.data.fim.max_document_chars)
+                 for d in load_documents(directory, "train"))  # at least so many, and few more
+    assert abs(report.train.fim_documents - pieces / 2) < pieces / 20 + 5 * (pieces / 4) ** 0.5
+
+
+def test_the_report_counts_what_the_files_hold(built):
+    directory, report, _ = built
+    assert json.loads((directory / "report.json").read_text()) == json.loads(json.dumps(asdict(report)))
+    rows = load_documents(directory, split=None)
+    for split in ("train", "held_out"):
+        counts, shard = getattr(report, split), TokenShard.open(directory / f"{split}.ds")
+        documents = [d for d in rows if d.split == split]
+        assert (counts.files, counts.tokens, counts.documents) == (len(documents), shard.ids.size, shard.ends.size)
+        assert counts.bytes == sum(len(d.text.encode()) for d in documents)
+        assert shard.tokenizer_hash == report.tokenizer_hash == report.hashes["tokenizer.json"]
+    dropped = [d for d in rows if d.dropped_by]
+    assert sum(drop.files for drop in report.dropped.values()) == len(dropped)
+    assert {d.dropped_by for d in dropped} == set(report.dropped) <= set(RULES)
+    assert all(d.text == "" and d.split is None and d.position is None for d in dropped)
+    assert len(rows) == report.train.files + report.held_out.files + len(dropped)
+
+
+def test_equal_inputs_give_equal_bytes_whatever_the_hash_seed_threads_or_directory_order(built, library, tmp_path):
+    _, report, recipe = built
+    again = tmp_path / "again"
+    for home in sorted(library.iterdir(), reverse=True):  # another order of creation, another inode order
+        shutil.copytree(home, again / home.name)
+    again_recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"paths": (str(again),)})})
+    script = ("import sys; from pathlib import Path; from tritwise.config import Recipe; "
+              "from tritwise.data import build; build(Recipe.model_validate_json(sys.argv[1]), Path(sys.argv[2]))")
+    environment = os.environ | {"PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script, again_recipe.model_dump_json(), str(tmp_path / "out")],
+                   env=environment, check=True, capture_output=True)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["hashes"] == report.hashes
+
+
+def test_every_drop_has_its_rule(tmp_path):
+    root = tmp_path / "repositories"
+    good = "".join(f"def function_{i}(value):\n    return value + {i}\n" for i in range(300))
+    contents = {
+        "a/good.py": good.encode(), "b/twin.py": good.encode(), "b/good.py": good.replace("value", "other").encode(),
+        "b/tiny.py": b"x\n", "b/huge.py": b"# word\n" * 10_000, "b/wide.py": b"x = 1 # " + b"word " * 300 + b"\n",
+        "b/table.py": b"x = [" + b"1, 2, 3, 4,\n" * 100 + b"]\n", "b/latin.py": b"# \xe9t\xe9\n" + good.encode(),
+        "b/broken.py": b"def broken(:\n" + good.encode(), "b/long.py": (b"# " + b"word " * 30 + b"\n") * 9,
+        "b/page.py": b"# <?xml version='1.0'?>\n" + good.encode(),
+    }
+    for path, content in contents.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    (root / "b" / "new\nline.py").write_bytes(good.encode())
+    recipe = make_recipe(paths=[str(root)], filters={"max_bytes": 60_000})
+    recipe = recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update={"vocab_size": 300})})
+    report = build(recipe, tmp_path / "out")
+    assert {rule: (drop.files, *drop.samples) for rule, drop in report.dropped.items()} == {
+        "path": (1, "b: new\\nline.py"), "max_bytes": (1, "b: huge.py"), "undecodable": (1, "b: latin.py"),
+        "min_bytes": (1, "b: tiny.py"), "xml": (1, "b: page.py"), "max_line_length": (1, "b: wide.py"),
+        "mean_line_length": (1, "b: long.py"), "alphabetic_fraction": (1, "b: table.py"),
+        "duplicate": (1, "b: twin.py"), "syntax": (1, "b: broken.py")}
+    assert list(report.dropped) == [rule for rule in RULES if rule in report.dropped]
+    assert report.dropped["min_bytes"].bytes == 2
+    assert report.train.files == report.held_out.files == 1
+
+
+def test_dependencies_come_first_or_paths_do(built, library, tmp_path):
+    directory, _, _ = built
+    rows = {d.path: d.position for d in load_documents(directory, split=None)}
+    assert rows["json/decoder.py"] < rows["json/__init__.py"]
+    build(make_recipe(paths=[str(library)], order="path"), tmp_path / "out")
+    rows = {d.path: d.position for d in load_documents(tmp_path / "out", split=None)}
+    assert rows["json/decoder.py"] > rows["json/__init__.py"]
+
+
+def test_the_standard_library_is_built_from_where_the_interpreter_has_it(tmp_path, monkeypatch):
+    home = copy_library(tmp_path / "lib")
+    (home / "test").mkdir()
+    shutil.copy(home / "argparse.py", home / "test" / "test_argparse.py")
+    with (home / "test" / "test_argparse.py").open("a") as f:
+        f.write("\n# not equal\n")
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(home))
+    report = build(make_recipe(source="python-stdlib"), tmp_path / "out")
+    assert not any(name.startswith("test/") for name in report.held_out_repositories)
+    decimal = [d.path for d in load_documents(tmp_path / "out", None) if d.repository == "decimal" and d.is_kept]
+    assert decimal == ["_pydecimal.py", "decimal.py"]
+
+
+def test_a_failed_build_leaves_nothing_behind(tmp_path):
+    (tmp_path / "repositories" / "a").mkdir(parents=True)
+    (tmp_path / "repositories" / "a" / "x.py").write_text("x\n")
+    with pytest.raises(TritwiseError, match="min_bytes 1"):
+        build(make_recipe(paths=[str(tmp_path / "repositories")]), tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["repositories"]

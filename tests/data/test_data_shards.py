@@ -1,0 +1,92 @@
+"""Token shards: what is written is read, in datatrove's layout, and damage is refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tritwise.common.errors import TritwiseError
+from tritwise.data import TokenShard, write_shard
+
+DOCUMENTS = [np.array([5, 6, 7, 0]), np.array([8, 0]), np.array([299, 1, 0])]
+
+
+@pytest.fixture
+def shard(tmp_path):
+    write_shard(tmp_path / "x.ds", DOCUMENTS, vocab_size=300, tokenizer_hash="abc")
+    return tmp_path / "x.ds"
+
+
+@given(documents=st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=9),
+       vocab_size=st.sampled_from([100, 1 << 16, (1 << 16) + 1]))
+def test_what_is_written_is_read(tmp_path_factory, documents, vocab_size):
+    path = tmp_path_factory.mktemp("shard") / "x.ds"
+    written = [np.array(d) for d in documents] + [np.array([vocab_size - 1])]
+    write_shard(path, iter(written), vocab_size=vocab_size, tokenizer_hash="h")
+    shard = TokenShard.open(path)
+    shard.verify()
+    assert shard.ids.dtype == ("<u2" if vocab_size <= 1 << 16 else "<u4")
+    assert shard.ids.tolist() == np.concatenate(written).tolist()
+    assert [shard.document(i).tolist() for i in range(len(shard.ends))] == [d.tolist() for d in written]
+    assert (shard.vocab_size, shard.tokenizer_hash) == (vocab_size, "h")
+
+
+def test_the_files_are_datatroves(shard):
+    assert shard.read_bytes() == np.concatenate(DOCUMENTS).astype("<u2").tobytes()
+    assert shard.with_name("x.ds.index").read_bytes() == np.array([4, 6, 9], dtype="<u8").tobytes()
+
+
+def test_an_empty_shard_is_read_as_empty(tmp_path):
+    write_shard(tmp_path / "x.ds", [], vocab_size=10, tokenizer_hash="")
+    shard = TokenShard.open(tmp_path / "x.ds")
+    shard.verify()
+    assert shard.ids.size == shard.ends.size == 0
+
+
+@pytest.mark.parametrize("document", [[], [[1, 2]], [-1], [300], [0.5]])
+def test_what_is_no_list_of_ids_is_not_written(document, tmp_path):
+    with pytest.raises(ValueError, match="document 0"):
+        write_shard(tmp_path / "x.ds", [np.array(document)], vocab_size=300, tokenizer_hash="")
+    with pytest.raises(TritwiseError, match=r"x\.ds\.json does not exist"):
+        TokenShard.open(tmp_path / "x.ds")
+
+
+@pytest.mark.parametrize("name", ["x.ds", "x.ds.index", "x.ds.json"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "longer", "changed"])
+def test_a_damaged_file_is_refused_by_name(name, damage, shard):
+    file = shard.with_name(name)
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    elif damage == "changed":
+        # A digit of the JSON, so that it stays JSON; the lowest byte of the others, so that sizes stay.
+        at = content.index(b"300") if name.endswith("json") else 0
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1:])
+    else:
+        file.write_bytes(content[:-2] if damage == "truncated" else content + b"\0\0")
+    with pytest.raises(TritwiseError, match=name.replace(".", r"\.") + " "):
+        TokenShard.open(shard).verify()
+
+
+@pytest.mark.parametrize("change", [{"tokens": "9"}, {"extra": 1}, {"format": "other"}, {"facts_sha256": None}])
+def test_facts_that_are_not_ours_are_refused(change, shard):
+    file = shard.with_name("x.ds.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(TritwiseError, match=r"x\.ds\.json"):
+        TokenShard.open(shard)
+
+
+def test_ends_that_do_not_rise_are_refused_even_with_the_right_hash(shard):
+    """A writer that is not ours can hash what it likes; order and total are checked on their own."""
+    from tritwise.common.files import canonical_json, sha256_bytes
+
+    index = np.array([6, 4, 9], dtype="<u8").tobytes()
+    shard.with_name("x.ds.index").write_bytes(index)
+    file = shard.with_name("x.ds.json")
+    facts = json.loads(file.read_text()) | {"index_sha256": sha256_bytes(index)}
+    del facts["facts_sha256"]
+    file.write_text(json.dumps(facts | {"facts_sha256": sha256_bytes(canonical_json(facts).encode())}))
+    with pytest.raises(TritwiseError, match="must rise"):
+        TokenShard.open(shard)

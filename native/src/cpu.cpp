@@ -1,13 +1,11 @@
 #include "cpu.hpp"
 
+#include <fstream>
 #include <thread>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <cstring>
-#endif
-#if defined(__linux__)
-#include <unistd.h>
 #endif
 
 namespace tritwise {
@@ -68,13 +66,22 @@ static std::vector<std::string> feature_names() { return {}; }
 
 #endif
 
-static std::int64_t system_value([[maybe_unused]] int name) {
+// Bytes of a cache as Linux states them ("32768K"); sysconf counts the third level of some processors many times.
+static std::int64_t cache_bytes([[maybe_unused]] int level) {
 #if defined(__linux__)
-    const long value = sysconf(name);
-    return value > 0 ? value : 0;
-#else
-    return 0;
+    for (int index = 0; index < 8; ++index) {
+        const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
+        int found = 0;
+        std::string type;
+        std::int64_t size = 0;
+        char unit = 'B';
+        if (!(std::ifstream(folder + "level") >> found) || found != level) continue;
+        if (!(std::ifstream(folder + "type") >> type) || type == "Instruction") continue;
+        std::ifstream(folder + "size") >> size >> unit;
+        return size * (unit == 'K' ? 1024 : unit == 'M' ? 1024 * 1024 : 1);
+    }
 #endif
+    return 0;
 }
 
 CpuInfo cpu_info() {
@@ -83,11 +90,9 @@ CpuInfo cpu_info() {
     info.features = feature_names();
     const unsigned cores = std::thread::hardware_concurrency();
     info.logical_cores = cores ? static_cast<int>(cores) : 1;
-#if defined(_SC_LEVEL1_DCACHE_SIZE)
-    info.l1d_bytes = system_value(_SC_LEVEL1_DCACHE_SIZE);
-    info.l2_bytes = system_value(_SC_LEVEL2_CACHE_SIZE);
-    info.l3_bytes = system_value(_SC_LEVEL3_CACHE_SIZE);
-#endif
+    info.l1d_bytes = cache_bytes(1);
+    info.l2_bytes = cache_bytes(2);
+    info.l3_bytes = cache_bytes(3);
     return info;
 }
 

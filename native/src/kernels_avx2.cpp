@@ -98,6 +98,7 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
             __m256i narrow[2][4] = {};
             for (std::int64_t i = begin; i < end; ++i) {
                 const __m256i a = load256(panel + i * 128 + half * 64), b = load256(panel + i * 128 + half * 64 + 32);
+#pragma GCC unroll 4
                 for (int t = 0; t < 4; ++t) {
                     const __m256i input = broadcast4(quads + i * 16 + t * 4);
                     narrow[0][t] = _mm256_add_epi16(narrow[0][t], _mm256_maddubs_epi16(a, input));

@@ -72,6 +72,30 @@ static void ternary_one(const TernaryMatrix& w, int begin, int end, const Quanti
     }
 }
 
+// Accumulators of T tokens by 32 rows. Kernels keep them in a local array that only constants index, which the compiler
+// holds in registers, and leave them here for the code that has to ask which tokens exist.
+template <int T>
+struct Tile {
+    alignas(64) std::int32_t sums[T][group_rows];
+
+    void keep(const __m512i (&acc)[2][T]) {
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t) {
+            _mm512_store_si512(sums[t], acc[0][t]);
+            _mm512_store_si512(sums[t] + 16, acc[1][t]);
+        }
+    }
+};
+
+template <int T>
+static inline void write_tile(const TernaryMatrix& w, int group, const QuantisedRows& x, int token,
+                              const ProductOutput& out, const Tile<T>& tile) {
+    for (int t = 0; t < T && token + t < x.m; ++t)
+        for (int half = 0; half < 2; ++half)
+            write(out, w.row_scale, group * group_rows + half * 16, token + t,
+                  _mm512_load_si512(tile.sums[t] + half * 16), x.scale[token + t], x.sum[token + t]);
+}
+
 // Up to 4Q tokens by 32 rows, unpacked in registers: for batches too small to pay for an unpacked panel.
 // Per 128 bytes: 2 loads, 6 shifts, 8 AND, 16 Q broadcasts, 32 Q vpdpbusd.
 template <int Q>
@@ -81,8 +105,8 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
     const std::uint8_t* p = w.packed + static_cast<std::int64_t>(begin) * blocks * 128;
     for (int group = begin; group < end; ++group) {
         __m512i acc[2][4 * Q];
-        for (auto& row : acc)
-            for (auto& value : row) value = _mm512_setzero_si512();
+#pragma GCC unroll 12
+        for (int t = 0; t < 4 * Q; ++t) acc[0][t] = acc[1][t] = _mm512_setzero_si512();
         const std::int8_t* codes = x.quads;
         for (std::int64_t block = 0; block < blocks; ++block, p += 128, codes += 64) {
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
@@ -90,6 +114,7 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
             __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
             for (int field = 0; field < 4; ++field) {
                 const __m512i u = _mm512_and_si512(a, mask), v = _mm512_and_si512(b, mask);
+#pragma GCC unroll 12
                 for (int t = 0; t < 4 * Q; ++t) {
                     const __m512i input = broadcast4(codes + t / 4 * quad_stride + field * 16 + t % 4 * 4);
                     acc[0][t] = _mm512_dpbusd_epi32(acc[0][t], u, input);
@@ -99,30 +124,33 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
                 b = _mm512_srli_epi16(b, 2);
             }
         }
-        for (int t = 0; t < 4 * Q && t < x.m; ++t)
-            for (int half = 0; half < 2; ++half)
-                write(out, w.row_scale, group * group_rows + half * 16, t, acc[half][t], x.scale[t], x.sum[t]);
+        Tile<4 * Q> tile;
+        tile.keep(acc);
+        write_tile(w, group, x, 0, out, tile);
     }
 }
 
 // Bytes [k4][32 rows][4] by T columns of quads. Per 128 bytes: 2 loads, T broadcasts, 2 T vpdpbusd.
 template <int T>
-static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::int8_t* quads, __m512i (&acc)[2][T]) {
+static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::int8_t* quads, Tile<T>& tile) {
     const std::int64_t quad_stride = k4 * 16;
-    for (auto& row : acc)
-        for (auto& value : row) value = _mm512_setzero_si512();
+    __m512i acc[2][T];
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t) acc[0][t] = acc[1][t] = _mm512_setzero_si512();
     for (std::int64_t i = 0; i < k4; ++i, p += 128, quads += 16) {
         const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
         if constexpr (T == 2) {  // one token with two planes: bound by memory
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
         }
+#pragma GCC unroll 12
         for (int t = 0; t < T; ++t) {
             const __m512i input = broadcast4(quads + t / 4 * quad_stride + t % 4 * 4);
             acc[0][t] = _mm512_dpbusd_epi32(acc[0][t], a, input);
             acc[1][t] = _mm512_dpbusd_epi32(acc[1][t], b, input);
         }
     }
+    tile.keep(acc);
 }
 
 // 32 rows x K of 2-bit fields to bytes [K/4][32 rows][4]. Per 128 bytes: 2 loads, 6 shifts, 8 AND, 8 stores.
@@ -142,12 +170,9 @@ static void unpack_group(const std::uint8_t* p, std::int64_t blocks, std::uint8_
 template <int T>
 static inline void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel, const QuantisedRows& x,
                               int token, const ProductOutput& out) {
-    __m512i acc[2][T];
-    byte_tile<T>(panel, w.k / 4, x.quads + static_cast<std::int64_t>(token) * w.k, acc);
-    for (int t = 0; t < T && token + t < x.m; ++t)
-        for (int half = 0; half < 2; ++half)
-            write(out, w.row_scale, group * group_rows + half * 16, token + t, acc[half][t], x.scale[token + t],
-                  x.sum[token + t]);
+    Tile<T> tile;
+    byte_tile<T>(panel, w.k / 4, x.quads + static_cast<std::int64_t>(token) * w.k, tile);
+    write_tile(w, group, x, token, out, tile);
 }
 
 // Many tokens: each group is unpacked once into L2, then all tokens pass over it, 12 at a time (24 accumulators).
@@ -157,9 +182,10 @@ static void ternary_many(const TernaryMatrix& w, int begin, int end, const Quant
     for (int group = begin; group < end; ++group) {
         unpack_group(w.packed + group * blocks * 128, blocks, panel);
         int token = 0;
-        for (; token + 8 < x.m; token += 12) panel_tile<12>(w, group, panel, x, token, out);
-        if (token + 4 < x.m) panel_tile<8>(w, group, panel, x, token, out);
-        else if (token < x.m) panel_tile<4>(w, group, panel, x, token, out);
+        for (; token + 16 < x.m || (token + 8 < x.m && token + 12 >= x.m); token += 12)
+            panel_tile<12>(w, group, panel, x, token, out);
+        for (; token + 4 < x.m; token += 8) panel_tile<8>(w, group, panel, x, token, out);  // 16 left: 8 + 8
+        if (token < x.m) panel_tile<4>(w, group, panel, x, token, out);
     }
 }
 
@@ -175,9 +201,9 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
 template <int T>
 static inline void head_tile(const ByteMatrix& w, int group, const PlaneRows& x, int token, float* y,
                              std::ptrdiff_t stride) {
-    __m512i acc[2][T];
+    Tile<T> tile;
     byte_tile<T>(w.bytes + static_cast<std::int64_t>(group) * group_rows * w.k, w.k / 4,
-                 x.quads + static_cast<std::int64_t>(token) * 2 * w.k, acc);
+                 x.quads + static_cast<std::int64_t>(token) * 2 * w.k, tile);
     const int row = group * group_rows;
     for (int t = 0; t < T / 2 && token + t < x.m; ++t) {
         const __m512i hi_sum = _mm512_set1_epi32(128 * x.sum[2 * (token + t)]);
@@ -186,8 +212,10 @@ static inline void head_tile(const ByteMatrix& w, int group, const PlaneRows& x,
             const int first = row + half * 16, left = w.rows - first;
             if (left <= 0) continue;
             const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
-            const __m512 hi = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[half][2 * t], hi_sum));
-            const __m512 lo = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[half][2 * t + 1], lo_sum));
+            const __m512 hi =
+                _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t] + half * 16), hi_sum));
+            const __m512 lo =
+                _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t + 1] + half * 16), lo_sum));
             const __m512 both = _mm512_fmadd_ps(hi, _mm512_set1_ps(128.0f), lo);
             const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x.scale[token + t]), _mm512_loadu_ps(w.row_scale + first));
             _mm512_mask_storeu_ps(y + (token + t) * stride + first, mask, _mm512_mul_ps(both, scale));

@@ -161,4 +161,4 @@ def _report(recipe: Recipe, recipe_path: Path, out: Path, records: dict[str, Sta
     report = {"key": key, **report_data(recipe, recipe_path, out, command, stages)}
     write_report(report, out)
     print(f"report written in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
-    return report
+    return {**report, "stages": stages}

@@ -17,7 +17,7 @@ from transformers.integrations import bitnet as hf_bitnet
 
 import tritwise
 from tritwise.engine import kernels
-from tritwise.formats import TernaryTensor, open_model
+from tritwise.formats import TernaryTensor, open_model, write_model
 
 U = 2.0**-24
 LAYOUTS = {"bitnet-silu-tied": ("bitnet", {"hidden_act": "silu", "tie_word_embeddings": True}),
@@ -158,21 +158,44 @@ def compare_layer(pair: Pair, n: int, before: np.ndarray, spied: list[torch.Tens
     assert_near(trace[f"{prefix}output"], middle + down, 2 * U * (np.abs(middle) + np.abs(down)))
 
 
+def compare_models(pair: Pair, ids: torch.Tensor, spied: list[torch.Tensor]) -> None:
+    """All modules from the embedding to the logits."""
+    before = pair.model.model.embed_tokens(ids).numpy()
+    for n in range(LAYERS):
+        compare_layer(pair, n, before, spied)
+        before = pair.trace[f"layers.{n}.output"]
+    normed = pair.theirs("model.norm", before)
+    assert_near(pair.trace["norm"], normed, norm_roundings(before.shape[1]) * U * np.abs(normed))
+    logits = pair.theirs("lm_head", pair.trace["norm"])
+    magnitude = np.abs(pair.trace["norm"]) @ np.abs(pair.model.lm_head.weight.numpy()).T
+    assert_near(pair.trace["logits"], logits, 2 * (before.shape[1] + 1) * U * magnitude)
+
+
 @pytest.mark.parametrize("kernel", kernels())
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_every_module_of_the_engine_does_what_transformers_does(saved, opened, ids, spied, layout, mode, kernel):
     model_type, changes = LAYOUTS[layout]
     path = saved(model_type, mode, **changes)
-    pair = traced(path, ids, opened(path), kernel)
-    before = pair.model.model.embed_tokens(ids).numpy()
-    for n in range(LAYERS):
-        compare_layer(pair, n, before, spied)
-        before = pair.trace[f"layers.{n}.output"]
+    compare_models(traced(path, ids, opened(path), kernel), ids, spied)
     assert bool(spied) == (mode == "bitlinear")
 
-    normed = pair.theirs("model.norm", before)
-    assert_near(pair.trace["norm"], normed, norm_roundings(before.shape[1]) * U * np.abs(normed))
-    logits = pair.theirs("lm_head", pair.trace["norm"])
-    magnitude = np.abs(pair.trace["norm"]) @ np.abs(pair.model.lm_head.weight.numpy()).T
-    assert_near(pair.trace["logits"], logits, 2 * (before.shape[1] + 1) * U * magnitude)
+
+@pytest.mark.parametrize("kernel", kernels())
+@pytest.mark.parametrize("model_type", ["bitnet", "llama"])
+def test_sizes_that_are_no_multiple_of_anything_give_what_transformers_gives(saved, opened, ids, spied, model_type,
+                                                                             kernel):
+    sizes = {"hidden_size": 38, "intermediate_size": 85, "num_attention_heads": 1, "num_key_value_heads": 1}
+    path = saved(model_type, "autobitlinear online", hidden_act="silu", **sizes)
+    compare_models(traced(path, ids, opened(path), kernel), ids, spied)
+
+
+@pytest.mark.parametrize("kernel", kernels())
+@pytest.mark.parametrize("linear_class", ["bitlinear", "autobitlinear"])
+def test_a_binary_export_gives_in_the_engine_what_it_gives_in_transformers(tmp_path, saved, opened, ids, spied,
+                                                                           linear_class, kernel):
+    dense = open_model(saved("bitnet", "dense"))
+    write_model(tmp_path / "binary", dense.config.with_changes(linear_type="binary"),
+                {name: dense.read(name) for name in dense.names()}, form="packed", linear_class=linear_class,
+                dtype="float32")
+    compare_models(traced(tmp_path / "binary", ids, opened(tmp_path / "binary"), kernel), ids, spied)

@@ -51,8 +51,8 @@ def test_accumulators_are_those_inside_transformers_bitlinear(monkeypatch, shape
     expected = theirs("bitlinear", tensor)(x)
     accumulators = matmul(absmax(x.numpy())[0], tensor.codes())
     assert np.array_equal(accumulators, seen[0].numpy())
-    # Ours rounds 3 times after the exact accumulator (x scale, product of scales, output), theirs 4 times and the
-    # inverse of the stored scale once more.
+    # After the exact accumulator ours rounds 3 times (x scale, product of scales, output), theirs 5 times: the stored
+    # inverse, 127 / max (which torch computes as a reciprocal and a product), the product of scales, the output.
     assert (layer(x) - expected).abs().le(8 * ROUNDING * expected.abs()).all()
 
 

@@ -1,7 +1,9 @@
 """One safetensors file, checked by the safetensors library and mapped into memory.
 
 The library copies a tensor when it hands out a numpy array, and refuses bfloat16 there. So it is used to check the
-file (header, offsets that cover the file without gaps, sizes), and the arrays are views of one read-only map.
+file (header, offsets that cover the file without gaps, sizes), and the arrays are views of one read-only map. A file
+that is replaced by renaming, as everything here is written, stays what it was for those who have it open; one that is
+overwritten in place changes under them.
 """
 
 import json

@@ -3,7 +3,8 @@
     tritwise                 # the menu
     tritwise run --help      # one command in detail
 
-Exit status: 0 success, 1 an error the user can mend (one message, no traceback), 130 interrupted.
+Exit status: 0 success, 1 an error the user can mend (one message, no traceback), 2 a wrong command line,
+130 interrupted.
 """
 
 import sys
@@ -23,6 +24,7 @@ COMMANDS = (
     ("bench", "time decoding and prefill on this machine", "tritwise bench --shape 2b4t"),
     ("doctor", "show processor, kernel, bandwidth, versions", "tritwise doctor"),
 )
+WRONG_USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -75,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # complain about it at exit.
         sys.stderr.close()
         return 0
-    except SystemExit as error:  # a usage error; cyclopts has printed it
-        return error.code if isinstance(error.code, int) else 1
+    except SystemExit as error:  # cyclopts has printed what is wrong with the command line
+        return WRONG_USAGE if error.code else 0
     return 0
 
 

@@ -3,7 +3,13 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+# An argument that may be `-` or begin with a hyphen: texts, and files that may be standard input.
+Text = Annotated[str, Parameter(allow_leading_hyphen=True)]
+Texts = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
 
 
 def print_json(value: Any) -> None:

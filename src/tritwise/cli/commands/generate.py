@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
+from tritwise.cli.output import Text, Texts
 from tritwise.engine import Completion, Model, load
 
 
-def generate(model: Path, /, *, prompt: str, suffix: str | None = None, max_tokens: int = 128,
+def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_tokens: int = 128,
              temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0,
-             stop: tuple[str, ...] = (), threads: int | None = None, kernel: str | None = None,
+             stop: Texts = (), threads: int | None = None, kernel: str | None = None,
              head: str | None = None) -> None:
     """Complete a prompt, or fill the gap between --prompt and --suffix.
 

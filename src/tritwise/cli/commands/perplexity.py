@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from tritwise.cli.output import print_facts, print_json
+from tritwise.cli.output import Text, print_facts, print_json
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import load
 from tritwise.evaluate import perplexity as score
 
 
-def perplexity(model: Path, file: str, /, *, context: int | None = None, stride: int | None = None,
+def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride: int | None = None,
                threads: int | None = None, json: bool = False) -> None:
     """Score a text file as one document: perplexity a token and bits a byte.
 

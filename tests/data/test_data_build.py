@@ -13,17 +13,17 @@ from small_library import copy_library, make_recipe
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
-from tritwise.data import TokenShard, build, document_text, load_documents, load_tokenizer
+from tritwise.data import TokenShard, build, document_text, load_documents, load_tokenizer, path_comment
 from tritwise.data.filters import RULES
 
 IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
 
 
-def texts_of(directory, split: str) -> list[str]:
-    """The text of every shard document, its FIM form undone."""
+def parts_of(directory, split: str) -> list[list[str]]:
+    """The text of every shard document: [text], or [prefix, middle, suffix] of one in FIM form."""
     shard = TokenShard.open(directory / f"{split}.ds")
     tokenizer = load_tokenizer(directory / "tokenizer.json")
-    texts = []
+    documents = []
     for number in range(len(shard.ends)):
         *ids, end = shard.document(number).tolist()
         assert end == IDS[END_OF_TEXT]
@@ -34,8 +34,13 @@ def texts_of(directory, split: str) -> list[str]:
             ids = [ids[1:hole], ids[fim_end + 1:], ids[hole + 1:fim_end]]  # prefix, middle, suffix
         else:
             ids = [ids]
-        texts.append("".join(tokenizer.decode(part, skip_special_tokens=False) for part in ids))
-    return texts
+        documents.append([tokenizer.decode(part, skip_special_tokens=False) for part in ids])
+    return documents
+
+
+def texts_of(directory, split: str) -> list[str]:
+    """The text of every shard document, its FIM form undone."""
+    return ["".join(parts) for parts in parts_of(directory, split)]
 
 
 def test_splits_share_no_repository_and_no_text(built):
@@ -67,6 +72,13 @@ def test_the_training_shard_is_every_training_file_once_repository_by_repository
     for repository in starts:  # inside, files stand as they are ordered
         positions = [d.position for d in sorted(documents, key=places.__getitem__) if d.repository == repository]
         assert positions == sorted(positions)
+
+
+def test_a_path_comment_is_never_cut(built):
+    directory, _, _ = built
+    comments = {path_comment(d) for d in load_documents(directory, "train")}
+    openings = [parts[0].split("\n", 1)[0] + "\n" for parts in parts_of(directory, "train")]
+    assert len([opening for opening in openings if opening in comments]) == len(comments)
 
 
 def test_half_of_the_pieces_are_in_fim_form(built):

@@ -1,5 +1,6 @@
 """Sources: which files belong to which repository, and their text."""
 
+import os
 import sysconfig
 
 import pytest
@@ -69,6 +70,19 @@ def test_each_directory_below_a_path_is_a_repository(tmp_path):
     files = find_files(DataRecipe(paths=(str(tmp_path),)))
     assert [(f.repository, f.path, f.language) for f in files] == [
         ("a", "deep/y.rs", "rust"), ("a", "x.py", "python"), ("b", "x.py", "python")]
+
+
+def test_the_order_of_the_file_system_does_not_matter(library, monkeypatch):
+    recipe, walk = DataRecipe(paths=(str(library),)), os.walk
+
+    def backwards(*arguments, **options):
+        for directory, subdirectories, names in walk(*arguments, **options):
+            subdirectories.sort(reverse=True)
+            yield directory, subdirectories, sorted(names, reverse=True)
+
+    files = find_files(recipe)
+    monkeypatch.setattr(os, "walk", backwards)
+    assert find_files(recipe) == files == sorted(files)
 
 
 def test_missing_and_empty_and_ambiguous_folders_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritwise.config import FilterRecipe
-from tritwise.data.filters import RULES, alphabetic_fraction, broken_rule
+from tritwise.data.filters import RULES, alphabetic_fraction, broken_rule, is_excluded
 
 FILTERS = FilterRecipe()
 
@@ -32,6 +32,13 @@ def test_a_file_is_dropped_just_beyond_each_threshold(text, rule):
 def test_the_share_of_letters_is_what_counting_them_gives(text):
     expected = sum(c.isalpha() for c in text) / len(text) if text else 0.0
     assert alphabetic_fraction(text) == expected
+
+
+def test_exclude_matches_whole_paths_by_shell_pattern():
+    filters = FilterRecipe(exclude=("test/*", "*/tests/*"))
+    excluded = [path for path in ("test/a.py", "x/tests/b/c.py", "tests/d.py", "x/test.py", "Test/e.py")
+                if is_excluded(path, filters)]
+    assert excluded == ["test/a.py", "x/tests/b/c.py"]
 
 
 def test_the_published_thresholds_are_the_defaults():

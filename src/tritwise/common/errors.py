@@ -18,5 +18,5 @@ class TritwiseError(Exception):
         super().__init__("\n".join(lines))
 
 
-class Interrupted(TritwiseError):
+class Interrupted(TritwiseError):  # noqa: N818 (it is no error)
     """The user stopped a long job; its state is saved and `fix` says how to go on. Exit status 130."""

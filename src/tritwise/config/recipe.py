@@ -25,6 +25,8 @@ class _Settings(BaseModel):
 class FilterRecipe(_Settings):
     """Rule filters on files; the defaults are DeepSeek-Coder's (arXiv 2401.14196, section 2.1)."""
 
+    # Shell patterns on a file's path in its source; a matching file is dropped ("*" crosses directories).
+    exclude: tuple[str, ...] = ()
     max_mean_line_length: Positive = 100
     max_line_length: Count = 1000
     min_alphabetic_fraction: Fraction = 0.25
@@ -129,7 +131,7 @@ class VariantRecipe(_Settings):
 
 
 class Recipe(_Settings):
-    """The whole way. `model` holds Hugging Face keys shared by all variants; `vocab_size` defaults to the tokenizer's."""
+    """The whole way. `model` holds Hugging Face keys that all variants share; `vocab_size` may be left out."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0

@@ -1,5 +1,6 @@
 """Rule filters: which files are kept. Every rule has a name, under which its drops are counted."""
 
+import fnmatch
 import re
 import string
 
@@ -8,6 +9,7 @@ from tritwise.config import FilterRecipe
 # What a report says of each rule, in the order in which they are tried.
 RULES = {
     "path": "the path is not printable UTF-8",
+    "exclude": "its path matches filters.exclude",
     "max_bytes": "more bytes than filters.max_bytes",
     "undecodable": "not text in the encoding it declares",
     "min_bytes": "fewer bytes than filters.min_bytes",
@@ -34,6 +36,11 @@ def alphabetic_fraction(text: str) -> float:
         rest = text.translate(_NO_ASCII_LETTERS)
         letters = len(text) - len(rest) + sum(map(str.isalpha, rest))
     return letters / len(text)
+
+
+def is_excluded(path: str, filters: FilterRecipe) -> bool:
+    """Whether a path matches one of the shell patterns of `filters.exclude`; case counts."""
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in filters.exclude)
 
 
 def broken_rule(text: str, filters: FilterRecipe) -> str | None:

@@ -8,7 +8,7 @@ from tritwise.common.files import sha256_bytes, sha256_file
 from tritwise.common.progress import progress
 from tritwise.config import DataRecipe, FilterRecipe
 from tritwise.data.documents import Document
-from tritwise.data.filters import broken_rule
+from tritwise.data.filters import broken_rule, is_excluded
 from tritwise.data.order import Import, python_imports
 from tritwise.data.sources import SourceFile, UndecodableError, decode, find_files
 
@@ -53,6 +53,8 @@ def _read_file(file: SourceFile, filters: FilterRecipe) -> Document:
             # Such a name cannot stand in a comment of one line; surrogates cannot be stored at all.
             path = os.fsencode(path).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
             dropped_by = "path"
+        elif is_excluded(path, filters):
+            dropped_by = "exclude"
         if dropped_by or size > filters.max_bytes:
             return Document(file.repository, path, file.language, "", size, sha256_file(file.location),
                             dropped_by=dropped_by or "max_bytes")

@@ -7,8 +7,8 @@ goes through the *quantised* weight and the weight gradient sees the *quantised*
 Several linears that read the same input (q, k, v; gate, up) run as one product over their concatenated codes: the input
 is quantised once, and each keeps its own scale.
 
-Codes are small integers, which float32 holds exactly, and so are their sums below 2^24: in float32 the accumulator is the
-integer one. Training may compute in bfloat16, whose roundings are noise far below the int8 rounding.
+Codes are small integers, which float32 holds exactly, and so are their sums below 2^24: in float32 the accumulator
+is the integer one. Training may compute in bfloat16, whose roundings are noise far below the int8 rounding.
 """
 
 from typing import Any, Literal

@@ -1,7 +1,8 @@
 """The decoder: LLaMA's block, or BitNet's with two sub-norms, over ternary, binary or dense linears.
 
-Norms (float32), rotary embedding and the residual stream follow `transformers`' modeling_bitnet.py and modeling_llama.py,
-against which the tests compare. Parameters are float32; `dtype` is what activations and products are computed in.
+Norms (float32), rotary embedding and the residual stream are those of `transformers`' modeling_bitnet.py and
+modeling_llama.py, against which the tests compare. Parameters are float32; `dtype` is what activations and products are
+computed in.
 """
 
 import torch

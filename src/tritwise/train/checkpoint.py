@@ -79,8 +79,8 @@ def _fault(checkpoint: Path) -> str | None:
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest checkpoint of a training directory whose files match their hashes; None when there is none at all.
 
-    Leftovers of a killed write have other names and are ignored. If checkpoints exist but every one is damaged, that is an
-    error: starting over in silence would lose the run.
+    Leftovers of a killed write have other names and are ignored. If checkpoints exist but every one is damaged, that
+    is an error: starting over in silence would lose the run.
     """
     faults = []
     for _, path in reversed(_steps(run / "checkpoints")):

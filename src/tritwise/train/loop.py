@@ -124,7 +124,7 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
 
 def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: int | None = None,
           threads: int | None = None) -> Path:
-    """Train one variant of a recipe; returns the final checkpoint. Goes on from `out`'s newest checkpoint if there is one.
+    """Train one variant of a recipe, from `out`'s newest checkpoint on if there is one; returns the final checkpoint.
 
     `data` is what `tritwise.data.build` wrote. `stop_after` ends this call at that step with a checkpoint, as an
     interruption would. On the CPU in float32 with the same number of threads, an interrupted run repeats an

@@ -1,8 +1,9 @@
 """Learning rate and weight decay as pure functions of the step.
 
-The two-stage shape is read off figure 1(c) of "The Era of 1-bit LLMs: Training Tips, Code and FAQ": two straight lines, each
-from its own peak at the end of warm-up down to one common floor at the last step; the run follows the first line up to the
-switch and the second from there on. The second stage is the second half of its line, not a restart at its peak.
+The two-stage shape is read off figure 1(c) of "The Era of 1-bit LLMs: Training Tips, Code and FAQ": two straight
+lines, each from its own peak at the end of warm-up down to one common floor at the last step; the run follows the first
+line up to the switch and the second from there on. The second stage is the second half of its line, not a restart at
+its peak.
 """
 
 import math

@@ -32,7 +32,8 @@ inline std::int32_t integer_sum(Lanes total) {
 
 inline void quantise(const float* x, int n, std::int8_t* codes, float* scale, std::int32_t* code_sum) {
     const float top = clamped_absmax(x, n);
-    const Lanes steps = set1(127.0f / top);
+    // As PyTorch computes the published 127 / max: reciprocal, then times 127 (tritwise.ternary.absmax).
+    const Lanes steps = set1(1.0f / top * 127.0f);
     Lanes total = set1(0.0f);
     for (int i = 0; i < n; i += 16) {
         const Lanes code = min(max(round_even(load(x + i) * steps), set1(-128.0f)), set1(127.0f));

@@ -42,7 +42,7 @@ def quantise_activation(x: Tensor) -> tuple[Tensor, Tensor]:
     |x| * 127 / max|x| never rounds above 127, so the published clamp to -128..127 cannot bite and is left out.
     """
     largest = x.abs().amax(dim=-1, keepdim=True).clamp_(min=EPS)
-    return (x * (127.0 / largest)).round_(), largest / 127.0
+    return (x * (largest.reciprocal() * 127.0)).round_(), largest / 127.0
 
 
 class _BitLinear(torch.autograd.Function):

@@ -68,9 +68,11 @@ def absmax(activation: ArrayLike) -> tuple[NDArray[np.int8], NDArray[np.float32]
 
     `activation` is [..., K]. Returns `(codes, scale)`: int8 [..., K] and float32 [..., 1] with x ~ codes * scale.
     codes = clip(round(x * (127 / max|x|)), -128, 127), scale = max|x| / 127, the maximum clamped from below at
-    1e-5, so an all-zero token has codes 0. Source: the training notes' activation_quant.
+    1e-5, so an all-zero token has codes 0. Source: the training notes' activation_quant. PyTorch computes the
+    published `127.0 / maximum` as reciprocal times 127, two roundings instead of one; so does this, or one code in some
+    hundred thousand would be rounded the other way.
     """
     x = _finite(activation, "activation")
     largest = np.maximum(np.abs(x).max(axis=-1, keepdims=True), EPS)
-    codes = np.clip(np.rint(x * (np.float32(127) / largest)), -128, 127)
+    codes = np.clip(np.rint(x * (np.float32(1) / largest * np.float32(127))), -128, 127)
     return codes.astype(np.int8), largest / np.float32(127)

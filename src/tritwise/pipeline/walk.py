@@ -1,5 +1,6 @@
 """The way of a recipe, stage by stage, and the report at its end."""
 
+import importlib.util
 import platform
 import sys
 import time
@@ -26,6 +27,7 @@ def run_recipe(recipe_path: Path, out: Path | None = None) -> dict[str, Any]:
     training was stopped; the same call goes on from there.
     """
     recipe = load_recipe(recipe_path)
+    require("training and its report", "torch", "pyarrow", "matplotlib")  # before the first minute is spent
     out = out or Path("runs") / recipe.name
     stages = stages_of(recipe, out)
     records = run_stages(stages, out)
@@ -40,6 +42,14 @@ def train_variant(recipe_path: Path, variant: str, out: Path | None = None) -> P
     wanted = ("data", f"train-{variant}")
     run_stages([stage for stage in stages_of(recipe, out) if stage.name in wanted], out)
     return out / f"train-{variant}"
+
+
+def require(what: str, *packages: str) -> None:
+    """Raise TritwiseError with the command that installs them, when packages beyond the base are missing."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise TritwiseError(f"{what} needs {', '.join(missing)}", why="the base installation can run models only",
+                            fix="pip install 'tritwise[train,report]', or `make run` in the source directory")
 
 
 def stages_of(recipe: Recipe, out: Path) -> list[Stage]:

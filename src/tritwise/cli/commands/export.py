@@ -6,6 +6,7 @@ from typing import Literal
 
 from tritwise.common.errors import TritwiseError
 from tritwise.pipeline.export import export_checkpoint
+from tritwise.pipeline.walk import require
 
 
 def export(checkpoint: Path, out: Path, /, *, form: Literal["packed", "online", "float"] | None = None,
@@ -29,6 +30,7 @@ def export(checkpoint: Path, out: Path, /, *, form: Literal["packed", "online", 
     tokenizer
         The tokenizer.json; that of the run the checkpoint belongs to when not given.
     """
+    require("reading a training checkpoint", "torch")
     if tokenizer is None:
         tokenizer = _tokenizer_of(checkpoint)
     export_checkpoint(checkpoint, out, tokenizer, form=form, linear_class=linear_class, dtype=dtype)

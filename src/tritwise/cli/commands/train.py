@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import load_recipe
+from tritwise.pipeline import train_variant
+from tritwise.pipeline.walk import require
 
 
 def train(recipe: Path, /, *, variant: str, data: Path | None = None, out: Path | None = None) -> None:
@@ -27,12 +29,12 @@ def train(recipe: Path, /, *, variant: str, data: Path | None = None, out: Path 
     if (data is None) != (out is None):
         raise TritwiseError("--data and --out belong together", why="without them the directories are those of "
                             "`tritwise run`", fix="give both or neither")
+    require("training", "torch", "pyarrow")
     if data is not None:
         from tritwise.train import train as train_model
 
         checkpoint = train_model(load_recipe(recipe), variant, data, out)
     else:
-        from tritwise.pipeline import train_variant
         from tritwise.train import latest_checkpoint
 
         checkpoint = latest_checkpoint(train_variant(recipe, variant))

@@ -37,7 +37,7 @@ def write(tmp_path, text):
 
 
 # Block parameters in billions as the training notes print them; totals for 32 000 entries, untied, by hand:
-# block + 2 * 32000 * hidden + norms (layers * 2 * hidden + hidden, layers * (hidden + intermediate) more for sub-norms).
+# block + 2 * 32000 * hidden + norms: (2 * layers + 1) * hidden, for sub-norms layers * (hidden + intermediate) more.
 @pytest.mark.parametrize(("size", "published", "dense_total", "ternary_total"), [
     ("700m", 0.679, 777_856_512, 777_991_680),
     ("1.3b", 1.208, 1_338_935_296, 1_339_115_488),

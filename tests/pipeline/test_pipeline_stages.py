@@ -111,6 +111,14 @@ def test_the_old_result_stands_until_the_new_one_is_whole(recorder):
     assert sorted(entry.name for entry in recorder.out.iterdir()) == ["a", "b", "c"]
 
 
+def test_what_a_kill_left_half_written_is_cleared_away(recorder):
+    for name in (".a.partial", ".a.old", "..a.partial.x1y2.partial"):
+        (recorder.out / name).mkdir(parents=True)
+        (recorder.out / name / "half").write_text("x")
+    recorder.run()
+    assert sorted(entry.name for entry in recorder.out.iterdir()) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_a_directory_that_no_stage_wrote_is_left_alone(recorder, name):
     (recorder.out / name).mkdir(parents=True)

@@ -108,7 +108,8 @@ def _finish(stage: Stage, key: str, directory: Path, seconds: float) -> None:
 
 def _build_aside(stage: Stage, key: str, directory: Path, say: Callable[[str], None]) -> float:
     partial, old = (directory.with_name(f".{directory.name}.{suffix}") for suffix in ("partial", "old"))
-    for leftover in (partial, old):  # of a killed run; neither can be continued
+    # Leftovers of a killed run, those of `atomic_directory` too; none can be continued.
+    for leftover in (partial, old, *directory.parent.glob(f".{partial.name}.*")):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()

@@ -97,3 +97,11 @@ def test_a_missing_json_file_says_what_was_expected(tmp_path):
     atomic_write_json(tmp_path / "manifest.json", {"é": 1})
     assert read_json(tmp_path / "manifest.json", what="a manifest") == {"é": 1}
     assert json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8")) == {"é": 1}
+
+
+def test_files_of_an_atomic_directory_get_the_usual_permissions(tmp_path):
+    with atomic_directory(tmp_path / "out") as partial:
+        (partial / "secretive").touch(mode=0o600)
+        (partial / "plain").touch()
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "out").iterdir()}
+    assert modes["secretive"] == modes["plain"]

@@ -76,7 +76,7 @@ def test_gradients_equal_the_straight_through_estimator_written_with_detach(line
             quantised.append(w + (codes.double() * scale.double() - w).detach())
         return [F.linear(x, w) for w in quantised]
 
-    for name, got, expected in zip("x gain w1 w2".split(), gradients(ours), gradients(reference), strict=True):
+    for name, got, expected in zip(["x", "gain", "w1", "w2"], gradients(ours), gradients(reference), strict=True):
         if name == "gain" and not with_norm:
             assert got is None
             continue

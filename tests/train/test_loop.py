@@ -81,7 +81,12 @@ def test_the_loss_falls_and_every_step_is_logged(whole):
 def test_both_variants_see_the_same_tokens(corpus, whole, tmp_path, monkeypatch):
     seen = []
     original = loop.SampleOrder.batch
-    monkeypatch.setattr(loop.SampleOrder, "batch", lambda self, *a, **k: seen.append(original(self, *a, **k)) or seen[-1])
+
+    def recorded(*arguments, **options):
+        seen.append(original(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(loop.SampleOrder, "batch", recorded)
     for variant in ("ternary", "dense"):
         train(recipe_of(corpus[0]), variant, corpus[1], tmp_path / variant, stop_after=3, threads=1)
     assert len(seen) == 6
@@ -117,7 +122,7 @@ train(Recipe.model_validate_json(sys.argv[1]), "ternary", Path(sys.argv[2]), Pat
 
 
 def test_kill_9_at_any_moment_loses_nothing(corpus, tmp_path):
-    """The run is killed again and again, wherever it happens to be, until it ends; the curve is the uninterrupted one."""
+    """The run is killed three times, wherever it happens to be, and goes on; the curve is the uninterrupted one."""
     recipe = recipe_of(corpus[0], steps=60, checkpoint_every=5)
     train(recipe, "ternary", corpus[1], tmp_path / "whole", threads=1)
     out, kills = tmp_path / "killed", 0
@@ -219,7 +224,7 @@ def test_when_every_checkpoint_is_damaged_the_run_is_not_started_over_in_silence
     shutil.copytree(whole, run)
     for checkpoint in (run / "checkpoints").iterdir():
         (checkpoint / "state.json").write_text("{}")
-    with pytest.raises(TritwiseError, match="no checkpoint in .* is whole"):
+    with pytest.raises(TritwiseError, match=r"no checkpoint in .* is whole"):
         latest_checkpoint(run)
 
 

@@ -1,5 +1,6 @@
 """The published schedules, point by point."""
 
+import itertools
 import math
 
 import pytest
@@ -27,7 +28,7 @@ def test_the_two_stage_curve_goes_through_the_five_points_of_the_figure(step, ex
 def test_each_stage_is_one_straight_line():
     for begin, end in ((375, 49_999), (50_000, 100_000)):
         points = [learning_rate(TWO_STAGE, step, STEPS) for step in range(begin, end + 1, (end - begin) // 4)]
-        steps = [a - b for a, b in zip(points, points[1:], strict=False)]
+        steps = [a - b for a, b in itertools.pairwise(points)]
         assert steps == pytest.approx([steps[0]] * len(steps), rel=1e-9)
 
 

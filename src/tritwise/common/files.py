@@ -80,6 +80,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for entry in sorted(temporary.rglob("*")):
+            if entry.is_file():
+                entry.chmod(0o666 & ~umask)  # some writers (safetensors) keep their files from everybody else
             fsync_path(entry)
         fsync_path(temporary)
         if path.exists():

@@ -1,8 +1,8 @@
 // Causal attention of a few queries that share one key-value head. Included by each kernels_*.cpp.
 //
-// Keys lie in blocks of 16 positions, [head_dim][16]: a vector holds one dimension of 16 keys, so 16 scores need
-// head_dim multiply-adds and no horizontal sum. Values lie by position: a vector holds 16 dimensions of one value.
-// Queries of one call share every load of a key or value.
+// Keys lie in blocks of 16 positions, [head_dim][16]: a vector holds one dimension of 16 keys, so 16 scores
+// need head_dim multiply-adds and no horizontal sum. Values lie by position: a vector holds 16 dimensions of
+// one value. Queries of one call share every load of a key or value.
 #pragma once
 
 #include "kernels.hpp"
@@ -46,8 +46,8 @@ inline float exponentials(float* scores, int length) {
 
 // out[q * value_stride + d] += sum over positions [begin, end), in order, of scores * values.
 template <int Q, int D>
-inline void attention_values(const AttentionTask& task, const float* scores, std::ptrdiff_t ld, int begin, int end,
-                             int d, float* out) {
+inline void attention_values(const AttentionTask& task, const float* scores, std::ptrdiff_t ld, int begin,
+                             int end, int d, float* out) {
     Lanes acc[Q][D];
     for (int q = 0; q < Q; ++q)
         for (int i = 0; i < D; ++i) acc[q][i] = load(out + q * task.value_stride + d + i * 16);
@@ -65,8 +65,8 @@ inline void attention_values(const AttentionTask& task, const float* scores, std
 }
 
 template <int Q>
-inline void attention_values_all(const AttentionTask& task, const float* scores, std::ptrdiff_t ld, int begin, int end,
-                                 float* out) {
+inline void attention_values_all(const AttentionTask& task, const float* scores, std::ptrdiff_t ld, int begin,
+                                 int end, float* out) {
     int d = 0;
     for (; d + 32 <= task.value_stride; d += 32) attention_values<Q, 2>(task, scores, ld, begin, end, d, out);
     for (; d < task.value_stride; d += 16) attention_values<Q, 1>(task, scores, ld, begin, end, d, out);
@@ -93,7 +93,8 @@ inline void attention_tile(const AttentionTask& task) {
     attention_scores<Q>(task, interleaved, blocks, scores, ld);
     float inverse[Q];
     for (int q = 0; q < Q; ++q)
-        inverse[q] = 1.0f / exponentials(scores + q * ld, task.length[q < task.queries ? q : task.queries - 1]);
+        inverse[q] =
+            1.0f / exponentials(scores + q * ld, task.length[q < task.queries ? q : task.queries - 1]);
     // What all queries see together, then each one's rest: positions stay in order for every query.
     attention_values_all<Q>(task, scores, ld, 0, shortest, out);
     for (int q = 0; q < task.queries; ++q) {

@@ -17,7 +17,7 @@ double measure_read_bandwidth(int threads, std::int64_t bytes, int repeats) {
     const std::int64_t blocks = bytes / 256;
     Buffer buffer(static_cast<std::size_t>(blocks) * 256, Pages::huge);
     const auto each = [&](auto&& work) {
-        pool.for_ranges(blocks, [&](std::int64_t begin, std::int64_t end) {
+        pool.for_ranges(blocks, [&](std::int64_t begin, std::int64_t end, int) {
             work(buffer.as<char>() + begin * 256, static_cast<std::size_t>(end - begin) * 256);
         });
     };

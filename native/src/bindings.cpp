@@ -56,11 +56,12 @@ static nb::dict cpu_info_dict() {
     return result;
 }
 
-static Output<std::int32_t> ternary_product(Input<std::int8_t, 2> x_codes, Input<std::uint8_t, 2> packed, int rows,
-                                            const std::string& kernel, int threads) {
+static Output<std::int32_t> ternary_product(Input<std::int8_t, 2> x_codes, Input<std::uint8_t, 2> packed,
+                                            int rows, const std::string& kernel, int threads) {
     const Kernels& kernels = kernels_named(kernel);
     check_threads(threads);
-    const auto m = static_cast<std::int64_t>(x_codes.shape(0)), k = static_cast<std::int64_t>(x_codes.shape(1));
+    const auto m = static_cast<std::int64_t>(x_codes.shape(0)),
+               k = static_cast<std::int64_t>(x_codes.shape(1));
     const auto stripes = static_cast<std::int64_t>(packed.shape(0));
     if (rows < 1 || stripes != packed_stripes(rows) || static_cast<std::int64_t>(packed.shape(1)) != k)
         throw std::invalid_argument("packed must be uint8 [ceil(rows / 4), K] with the K of x_codes");
@@ -84,20 +85,20 @@ static Output<std::int32_t> ternary_product(Input<std::int8_t, 2> x_codes, Input
         store_quad_column(row, padded_k, quads.as<std::int8_t>(), i);
         for (std::int64_t j = 0; j < k; ++j) sums[i] += row[j];
     }
-    const TernaryMatrix w{static_cast<int>(padded_rows), static_cast<int>(padded_k), weights.as<std::uint8_t>(),
-                          row_scale.as<float>()};
-    const QuantisedRows x{static_cast<int>(m), w.k, codes.as<std::int8_t>(), quads.as<std::int8_t>(), scales.data(),
-                          sums.data()};
+    const TernaryMatrix w{static_cast<int>(padded_rows), static_cast<int>(padded_k),
+                          weights.as<std::uint8_t>(), row_scale.as<float>()};
+    const QuantisedRows x{static_cast<int>(m),     w.k,           codes.as<std::int8_t>(),
+                          quads.as<std::int8_t>(), scales.data(), sums.data()};
     const ProductOutput out{nullptr, acc.as<std::int32_t>(), padded_rows};
     if (m > 0) {
-        pool.run([&](int thread) {
-            const auto [begin, end] = part_of(padded_rows / group_rows, thread, threads);
+        pool.for_ranges(padded_rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
             kernels.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out,
                             scratch.as<std::uint8_t>() + std::int64_t{thread} * group_rows * padded_k);
         });
     }
     for (std::int64_t i = 0; i < m; ++i)
-        std::memcpy(result.data() + i * rows, acc.as<std::int32_t>() + i * padded_rows, sizeof(std::int32_t) * rows);
+        std::memcpy(result.data() + i * rows, acc.as<std::int32_t>() + i * padded_rows,
+                    sizeof(std::int32_t) * rows);
     return result;
 }
 
@@ -118,12 +119,14 @@ static ModelConfig parse_config(const nb::dict& config) {
     const auto choice = [&](const char* key, const char* one, const char* other) {
         const auto value = nb::cast<std::string>(config[key]);
         if (value != one && value != other)
-            throw std::invalid_argument(std::string(key) + " is '" + value + "', '" + one + "' or '" + other + "' is known");
+            throw std::invalid_argument(std::string(key) + " is '" + value + "', '" + one + "' or '" + other +
+                                        "' is known");
         return value == one;
     };
     const auto linear_type = nb::cast<std::string>(config["linear_type"]);
     if (linear_type != "ternary" && linear_type != "binary" && linear_type != "dense")
-        throw std::invalid_argument("linear_type is '" + linear_type + "', ternary, binary and dense are known");
+        throw std::invalid_argument("linear_type is '" + linear_type +
+                                    "', ternary, binary and dense are known");
     ModelConfig result{};
     result.vocab = number("vocab_size");
     result.hidden = number("hidden_size");
@@ -139,7 +142,8 @@ static ModelConfig parse_config(const nb::dict& config) {
     result.relu2 = choice("hidden_act", "relu2", "silu");
     result.ternary = linear_type != "dense";
     if (result.heads % result.kv_heads || result.head_dim % 2)
-        throw std::invalid_argument("num_attention_heads must be a multiple of num_key_value_heads, and head_dim even");
+        throw std::invalid_argument(
+            "num_attention_heads must be a multiple of num_key_value_heads, and head_dim even");
     if (result.sub_norms && result.heads * result.head_dim != result.hidden)
         throw std::invalid_argument("model_type bitnet needs num_attention_heads * head_dim = hidden_size");
     // Integer sums of 16-bit products (8-bit head) and the float sums of codes are exact up to here.
@@ -153,24 +157,28 @@ static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, con
     check_threads(threads);
     if (head != "stored" && head != "int8")
         throw std::invalid_argument("head is '" + head + "', 'stored' or 'int8' is needed");
-    if (slots < 1 || slots > 65536) throw std::invalid_argument("slots is " + std::to_string(slots) + ", at least 1 is needed");
-    if (context < 1) throw std::invalid_argument("context is " + std::to_string(context) + ", at least 1 is needed");
+    if (slots < 1 || slots > 65536)
+        throw std::invalid_argument("slots is " + std::to_string(slots) + ", at least 1 is needed");
+    if (context < 1)
+        throw std::invalid_argument("context is " + std::to_string(context) + ", at least 1 is needed");
     const ModelConfig parsed = parse_config(config);
     const nb::gil_scoped_release released;
     return std::make_unique<Model>(parsed, threads, kernel, head == "int8", slots, context);
 }
 
-static void set_ternary(Model& model, const std::string& name, Input<std::uint8_t, 2> packed, std::int64_t out,
-                        Input<float, 1> scale) {
+static void set_ternary(Model& model, const std::string& name, Input<std::uint8_t, 2> packed,
+                        std::int64_t out, Input<float, 1> scale) {
     const nb::gil_scoped_release released;
     const std::lock_guard lock(model.mutex);
-    model.weights().set_ternary(name, packed.data(), packed.shape(0), packed.shape(1), out, scale.data(), scale.shape(0));
+    model.weights().set_ternary(name, packed.data(), packed.shape(0), packed.shape(1), out, scale.data(),
+                                scale.shape(0));
 }
 
-static void set_dense(Model& model, const std::string& name, nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu> array,
-                      const std::string& dtype) {
+static void set_dense(Model& model, const std::string& name,
+                      nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu> array, const std::string& dtype) {
     const nb::dlpack::dtype given = array.dtype();
-    const bool is_float = given.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float) && given.lanes == 1;
+    const bool is_float =
+        given.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float) && given.lanes == 1;
     const bool is_u16 = given == nb::dtype<std::uint16_t>();
     DType type;
     if (is_float && given.bits == 32 && (dtype.empty() || dtype == "float32")) type = DType::f32;
@@ -178,8 +186,10 @@ static void set_dense(Model& model, const std::string& name, nb::ndarray<nb::ro,
     else if (is_u16 && dtype == "float16") type = DType::f16;
     else if (is_u16 && dtype == "bfloat16") type = DType::bf16;
     else
-        throw std::invalid_argument(name + ": needed is a float32 or float16 array, or uint16 with dtype='bfloat16' or "
-                                           "'float16'");
+        throw std::invalid_argument(
+            name +
+            ": needed is a float32 or float16 array, or uint16 with dtype='bfloat16' or "
+            "'float16'");
     std::vector<std::int64_t> shape;
     for (std::size_t i = 0; i < array.ndim(); ++i) shape.push_back(static_cast<std::int64_t>(array.shape(i)));
     const nb::gil_scoped_release released;
@@ -225,7 +235,8 @@ static nb::dict trace(Model& model, Input<std::int32_t, 1> tokens) {
     return result;
 }
 
-// Runs `work` on the locked model without holding Python's lock, which a running forward pass does not hold either.
+// Runs `work` on the locked model without holding Python's lock, which a running forward pass does not hold
+// either.
 template <class Work>
 static auto locked(Model& model, Work&& work) {
     const nb::gil_scoped_release released;
@@ -237,25 +248,33 @@ NB_MODULE(_native, m) {
     using namespace nb::literals;
     m.doc() = "The CPU core of Tritwise; native/README.md describes it.";
     m.def("kernels", &kernel_names, "Kernels that run on this processor, fastest first.");
-    m.def("cpu_info", &cpu_info_dict, "Brand, features, logical cores and cache sizes in bytes of this processor.");
+    m.def("cpu_info", &cpu_info_dict,
+          "Brand, features, logical cores and cache sizes in bytes of this processor.");
     m.def("ternary_product", &ternary_product, "x_codes"_a, "packed"_a, "rows"_a, "kernel"_a, "threads"_a,
-          "Exact accumulators int32 [M, N] of int8 codes [M, K] and packed ternary weights uint8 [ceil(N/4), K].");
+          "Exact accumulators int32 [M, N] of int8 codes [M, K] and packed ternary weights uint8 [ceil(N/4), "
+          "K].");
     m.def("measure_read_bandwidth", &read_bandwidth, "threads"_a, "size_bytes"_a, "repeats"_a,
           "Best read bandwidth in bytes a second.");
 
-    nb::class_<Model>(m, "Model", "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")
-        .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a, "slots"_a, "context"_a)
+    nb::class_<Model>(m, "Model",
+                      "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")
+        .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a, "slots"_a,
+             "context"_a)
         .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
         .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
         .def("finish", [](Model& self) { locked(self, [&] { self.finish(); }); })
         .def("forward", &forward, "tokens"_a, "slots"_a, "positions"_a, "logits_for"_a)
         .def("trace", &trace, "tokens"_a)
-        .def("reset", [](Model& self, int slot) { locked(self, [&] { self.reset(slot); }); }, "slot"_a)
-        .def("length", [](Model& self, int slot) { return locked(self, [&] { return self.length(slot); }); }, "slot"_a)
+        .def(
+            "reset", [](Model& self, int slot) { locked(self, [&] { self.reset(slot); }); }, "slot"_a)
+        .def(
+            "length", [](Model& self, int slot) { return locked(self, [&] { return self.length(slot); }); },
+            "slot"_a)
         .def_prop_ro("threads", &Model::threads)
         .def_prop_ro("kernel", [](const Model& self) { return self.kernels().name; })
         .def_prop_ro("head", [](const Model& self) { return self.int8_head() ? "int8" : "stored"; })
         .def_prop_ro("weight_bytes", [](const Model& self) { return self.weights().bytes(); })
-        .def_prop_ro("weight_bytes_per_token", [](const Model& self) { return self.weights().bytes_per_token(); })
+        .def_prop_ro("weight_bytes_per_token",
+                     [](const Model& self) { return self.weights().bytes_per_token(); })
         .def_prop_ro("cache_bytes_per_token", &Model::cache_bytes_per_token);
 }

@@ -66,7 +66,8 @@ static std::vector<std::string> feature_names() { return {}; }
 
 #endif
 
-// Bytes of a cache as Linux states them ("32768K"); sysconf counts the third level of some processors many times.
+// Bytes of a cache as Linux states them ("32768K"); sysconf counts the third level of some processors many
+// times.
 static std::int64_t cache_bytes([[maybe_unused]] int level) {
 #if defined(__linux__)
     for (int index = 0; index < 8; ++index) {

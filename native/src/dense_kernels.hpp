@@ -1,7 +1,7 @@
 // Products with float weights: row-major, several rows and tokens at once. Included by each kernels_*.cpp.
 //
-// Every result is one chain of fused multiply-adds a lane over k, then the tree: the blocking below changes how often
-// a weight is loaded, never a result.
+// Every result is one chain of fused multiply-adds a lane over k, then the tree: the blocking below changes
+// how often a weight is loaded, never a result.
 #pragma once
 
 #include "kernels.hpp"
@@ -18,8 +18,8 @@ inline Lanes load_weight(const void* data, std::int64_t index) {
 
 // R rows by T tokens.
 template <DType type, int R, int T>
-inline void dense_tile(const DenseMatrix& w, std::int64_t row, const float* x, std::ptrdiff_t x_stride, float* y,
-                       std::ptrdiff_t stride) {
+inline void dense_tile(const DenseMatrix& w, std::int64_t row, const float* x, std::ptrdiff_t x_stride,
+                       float* y, std::ptrdiff_t stride) {
     Lanes acc[R][T];
     for (int r = 0; r < R; ++r)
         for (int t = 0; t < T; ++t) acc[r][t] = set1(0.0f);
@@ -53,14 +53,17 @@ inline void dense_typed(const DenseMatrix& w, std::int64_t row_begin, std::int64
     for (std::int64_t begin = row_begin; begin < row_end; begin += panel) {
         const std::int64_t end = begin + panel < row_end ? begin + panel : row_end;
         int t = 0;
-        for (; t + T <= m; t += T) dense_rows<type, T>(w, begin, end, x + t * x_stride, x_stride, y + t * stride, stride);
-        for (; t + 2 <= m; t += 2) dense_rows<type, 2>(w, begin, end, x + t * x_stride, x_stride, y + t * stride, stride);
-        for (; t < m; ++t) dense_rows<type, 1>(w, begin, end, x + t * x_stride, x_stride, y + t * stride, stride);
+        for (; t + T <= m; t += T)
+            dense_rows<type, T>(w, begin, end, x + t * x_stride, x_stride, y + t * stride, stride);
+        for (; t + 2 <= m; t += 2)
+            dense_rows<type, 2>(w, begin, end, x + t * x_stride, x_stride, y + t * stride, stride);
+        for (; t < m; ++t)
+            dense_rows<type, 1>(w, begin, end, x + t * x_stride, x_stride, y + t * stride, stride);
     }
 }
 
-inline void dense(const DenseMatrix& w, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride, int m,
-                  float* y, std::ptrdiff_t stride) {
+inline void dense(const DenseMatrix& w, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride,
+                  int m, float* y, std::ptrdiff_t stride) {
     switch (w.type) {
         case DType::f32: return dense_typed<DType::f32>(w, row_begin, row_end, x, x_stride, m, y, stride);
         case DType::f16: return dense_typed<DType::f16>(w, row_begin, row_end, x, x_stride, m, y, stride);

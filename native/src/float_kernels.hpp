@@ -44,14 +44,16 @@ inline void quantise(const float* x, int n, std::int8_t* codes, float* scale, st
     *code_sum = integer_sum(total);
 }
 
-inline void quantise_planes(const float* x, int n, std::int8_t* hi, std::int8_t* lo, float* scale, std::int32_t* sums) {
+inline void quantise_planes(const float* x, int n, std::int8_t* hi, std::int8_t* lo, float* scale,
+                            std::int32_t* sums) {
     constexpr float range = 127.0f * 128.0f;
     const float top = clamped_absmax(x, n);
     const Lanes steps = set1(range / top);
     Lanes total_hi = set1(0.0f), total_lo = set1(0.0f);
     for (int i = 0; i < n; i += 16) {
         const Lanes value = min(max(round_even(load(x + i) * steps), set1(-range)), set1(range));
-        // Rounding value / 128 to even leaves lo in -64..64; all of these are integers below 2^14, hence exact.
+        // Rounding value / 128 to even leaves lo in -64..64; all of these are integers below 2^14, hence
+        // exact.
         const Lanes high = round_even(value * set1(1.0f / 128));
         const Lanes low = fma(high, set1(-128.0f), value);
         total_hi = total_hi + high;

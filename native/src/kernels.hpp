@@ -1,8 +1,8 @@
 // The table of functions that each instruction set fills, and the views of data that they work on.
 //
-// Axes: M tokens, N outputs (rows of a weight), K inputs. Integer results are exact, so any order gives the same
-// bits. Float results have one order, stated where each function is declared and written once, in lanes.hpp and
-// the *_kernels.hpp files that every instruction set includes.
+// Axes: M tokens, N outputs (rows of a weight), K inputs. Integer results are exact, so any order gives the
+// same bits. Float results have one order, stated where each function is declared and written once, in
+// lanes.hpp and the *_kernels.hpp files that every instruction set includes.
 #pragma once
 
 #include <cstddef>
@@ -20,67 +20,72 @@ constexpr int max_query_tile = 8;  // queries that one attention call can take
 enum class DType { f32, f16, bf16 };
 inline std::size_t size_of(DType type) { return type == DType::f32 ? 4 : 2; }
 
-// M quantised tokens. `codes` is row-major; `quads` holds the same codes with four tokens interleaved by four bytes:
+// M quantised tokens. `codes` is row-major; `quads` holds the same codes with four tokens interleaved by four
+// bytes:
 //   quads: [M/4][K/4][4 tokens][4 codes], filled only for M > 1; tokens beyond M are zero.
 struct QuantisedRows {
     int m;
     int k;                     // padded to block_k with zeros
     const std::int8_t* codes;  // [M, k]
     const std::int8_t* quads;
-    const float* scale;        // [M]
-    const std::int32_t* sum;   // [M], sum of the codes
+    const float* scale;       // [M]
+    const std::int32_t* sum;  // [M], sum of the codes
 };
 
-// A weight of 2-bit fields (value + 1); see native/README.md for the layout. rows is a multiple of group_rows.
+// A weight of 2-bit fields (value + 1); see native/README.md for the layout. rows is a multiple of
+// group_rows.
 struct TernaryMatrix {
     int rows;
-    int k;                          // multiple of block_k
+    int k;  // multiple of block_k
     const std::uint8_t* packed;
-    const float* row_scale;         // [rows], 0 for padding
+    const float* row_scale;  // [rows], 0 for padding
 };
 
-// Where a product goes: acc[m * stride + n], and y = float(acc) * (x_scale[m] * row_scale[n]). Either may be null.
+// Where a product goes: acc[m * stride + n], and y = float(acc) * (x_scale[m] * row_scale[n]). Either may be
+// null.
 struct ProductOutput {
     float* y;
     std::int32_t* acc;
     std::ptrdiff_t stride;
 };
 
-// The output head in 8 bits: w = code * row_scale, stored as code + 128 in groups of 32 rows: [K/4][32 rows][4 codes].
+// The output head in 8 bits: w = code * row_scale, stored as code + 128 in groups of 32 rows: [K/4][32
+// rows][4 codes].
 struct ByteMatrix {
-    int rows;                       // not padded; storage is, to group_rows
-    int k;                          // multiple of 4
+    int rows;  // not padded; storage is, to group_rows
+    int k;     // multiple of 4
     const std::uint8_t* bytes;
     const float* row_scale;
 };
 
-// Tokens for a ByteMatrix: x = scale * (hi * 128 + lo), both planes in one quad layout: token t is columns 2t and 2t+1.
+// Tokens for a ByteMatrix: x = scale * (hi * 128 + lo), both planes in one quad layout: token t is columns 2t
+// and 2t+1.
 struct PlaneRows {
     int m;
-    const std::int8_t* quads;       // [2M/4][K/4][4][4]
-    const float* scale;             // [M]
-    const std::int32_t* sum;        // [2M]
+    const std::int8_t* quads;  // [2M/4][K/4][4][4]
+    const float* scale;        // [M]
+    const std::int32_t* sum;   // [2M]
 };
 
 // Row-major float weights, rows padded with zeros to a multiple of 16.
 struct DenseMatrix {
     int rows;
-    int k;                          // multiple of 16
+    int k;  // multiple of 16
     DType type;
     const void* data;
 };
 
 struct AttentionTask {
-    const float* keys;              // [position / 16][head_dim][16 positions]
-    const float* values;            // [position][value_stride]
+    const float* keys;    // [position / 16][head_dim][16 positions]
+    const float* values;  // [position][value_stride]
     int head_dim;
-    int value_stride;               // head_dim padded to 16 with zeros
+    int value_stride;  // head_dim padded to 16 with zeros
     float scale;
-    int queries;                    // 1..query_tile
+    int queries;  // 1..query_tile
     const float* query[max_query_tile];
-    float* out[max_query_tile];     // head_dim floats each
-    int length[max_query_tile];     // query i sees positions 0..length[i]-1
-    float* scratch;                 // attention_scratch() floats
+    float* out[max_query_tile];  // head_dim floats each
+    int length[max_query_tile];  // query i sees positions 0..length[i]-1
+    float* scratch;              // attention_scratch() floats
 };
 
 // Floats of scratch that an attention task over `positions` needs.
@@ -93,13 +98,15 @@ struct Kernels {
     int query_tile;
 
     // Products over groups of rows [begin, end). `scratch` holds 32 * K bytes.
-    void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&, const ProductOutput&,
-                    std::uint8_t* scratch);
+    void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&,
+                    const ProductOutput&, std::uint8_t* scratch);
     // y[m * stride + n] = fma(float(acc_hi), 128, float(acc_lo)) * (scale[m] * row_scale[n]).
-    void (*bytes)(const ByteMatrix&, int group_begin, int group_end, const PlaneRows&, float* y, std::ptrdiff_t stride);
-    // Rows [begin, end): y[m * stride + n] = sum of fused multiply-adds over 16 lanes, lane = k mod 16, then the tree.
-    void (*dense)(const DenseMatrix&, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride, int m, float* y,
+    void (*bytes)(const ByteMatrix&, int group_begin, int group_end, const PlaneRows&, float* y,
                   std::ptrdiff_t stride);
+    // Rows [begin, end): y[m * stride + n] = sum of fused multiply-adds over 16 lanes, lane = k mod 16, then
+    // the tree.
+    void (*dense)(const DenseMatrix&, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride,
+                  int m, float* y, std::ptrdiff_t stride);
 
     // The following take n padded to 16 with zeros.
     // out = weight * (x * (1 / sqrt(sum(x^2) / count + eps))); the sum in 16 lanes, then the tree.
@@ -107,7 +114,8 @@ struct Kernels {
     // codes = round_even(x * (127 / max(|x|max, 1e-5))); scale = max(|x|max, 1e-5) / 127; sum of the codes.
     void (*quantise)(const float* x, int n, std::int8_t* codes, float* scale, std::int32_t* sum);
     // The same with 127 * 128 steps, as two planes hi * 128 + lo with |hi| <= 127 and -64 <= lo <= 63.
-    void (*quantise_planes)(const float* x, int n, std::int8_t* hi, std::int8_t* lo, float* scale, std::int32_t* sums);
+    void (*quantise_planes)(const float* x, int n, std::int8_t* hi, std::int8_t* lo, float* scale,
+                            std::int32_t* sums);
     // out = silu(gate) * up, with silu(g) = g / (1 + exp(-g)).
     void (*silu_gate)(const float* gate, const float* up, int n, float* out);
     // out = max(gate, 0)^2 * up.
@@ -115,10 +123,12 @@ struct Kernels {
     void (*add)(float* x, const float* y, int n);
     void (*load_row)(const DenseMatrix&, std::int64_t row, float* out);
     // softmax(scale * q k) v. Scores: fused multiply-adds over d in order. Sum of exponentials: 16 lanes,
-    // lane = position mod 16, then the tree. Values: fused multiply-adds over positions in order, times 1 / sum.
+    // lane = position mod 16, then the tree. Values: fused multiply-adds over positions in order, times 1 /
+    // sum.
     void (*attention)(const AttentionTask&);
 
-    std::uint64_t (*read)(const void* data, std::size_t bytes);  // for measuring bandwidth: xor of all 64-bit words
+    std::uint64_t (*read)(const void* data,
+                          std::size_t bytes);  // for measuring bandwidth: xor of all 64-bit words
 };
 
 const Kernels& kernels_scalar();

@@ -1,13 +1,14 @@
-// AVX2 with FMA and F16C. vpmaddubsw multiplies unsigned by signed bytes and adds pairs in int16 with saturation, so
-// every use below states why its sums stay inside int16.
+// AVX2 with FMA and F16C. vpmaddubsw multiplies unsigned by signed bytes and adds pairs in int16 with
+// saturation, so every use below states why its sums stay inside int16.
 //
-// The layout is that of the other kernels (native/README.md): a ymm holds 8 rows x 4 bytes, 4 of them a group.
+// The layout is that of the other kernels (native/README.md): a ymm holds 8 rows x 4 bytes, 4 of them a
+// group.
 #define TRITWISE_ISA avx2
 #include "kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
-constexpr int query_tile = 4;        // 4 queries x 2 vectors x 2 registers: all 16 registers
-constexpr int dense_row_tile = 2;    // 2 rows x 2 tokens x 2 registers: 8 accumulators
+constexpr int query_tile = 4;      // 4 queries x 2 vectors x 2 registers: all 16 registers
+constexpr int dense_row_tile = 2;  // 2 rows x 2 tokens x 2 registers: 8 accumulators
 constexpr int dense_token_tile = 2;
 }  // namespace tritwise::TRITWISE_ISA
 
@@ -42,9 +43,10 @@ static inline void write(const ProductOutput& out, const float* row_scale, int r
 }
 
 // One token. Per 32 bytes (128 weights): 1 load, 2 shifts, 4 AND, 4 vpmaddubsw, 1 vpmaddwd, 4 adds.
-// Fields 0 and 2 count once, a pair is at most 2 * 2 * 128 = 512, two of them 1024; fields 1 and 3 are left at four
-// times their value, 4096, and shifted down (exactly: they are multiples of 4): together 2048.
-static void ternary_one(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out) {
+// Fields 0 and 2 count once, a pair is at most 2 * 2 * 128 = 512, two of them 1024; fields 1 and 3 are left
+// at four times their value, 4096, and shifted down (exactly: they are multiples of 4): together 2048.
+static void ternary_one(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                        const ProductOutput& out) {
     const __m256i low = _mm256_set1_epi8(0x03), high = _mm256_set1_epi8(0x0C);
     const std::int64_t blocks = w.k / block_k;
     const std::uint8_t* p = w.packed + static_cast<std::int64_t>(begin) * blocks * 128;
@@ -60,8 +62,9 @@ static void ternary_one(const TernaryMatrix& w, int begin, int end, const Quanti
                 const __m256i a = load256(p + 32 * i), b = _mm256_srli_epi16(a, 4);
                 const __m256i once = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(a, low), x0),
                                                       _mm256_maddubs_epi16(_mm256_and_si256(b, low), x2));
-                const __m256i fourfold = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(a, high), x1),
-                                                          _mm256_maddubs_epi16(_mm256_and_si256(b, high), x3));
+                const __m256i fourfold =
+                    _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(a, high), x1),
+                                     _mm256_maddubs_epi16(_mm256_and_si256(b, high), x3));
                 const __m256i sums = _mm256_add_epi16(once, _mm256_srai_epi16(fourfold, 2));
                 acc[i] = _mm256_add_epi32(acc[i], pairs_to_int32(sums));
             }
@@ -78,7 +81,8 @@ static void unpack_group(const std::uint8_t* p, std::int64_t blocks, std::uint8_
         for (int i = 0; i < 4; ++i) {
             __m256i a = load256(p + 32 * i);
             for (int field = 0; field < 4; ++field) {
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(panel + field * 128 + 32 * i), _mm256_and_si256(a, mask));
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(panel + field * 128 + 32 * i),
+                                    _mm256_and_si256(a, mask));
                 a = _mm256_srli_epi16(a, 2);
             }
         }
@@ -87,8 +91,8 @@ static void unpack_group(const std::uint8_t* p, std::int64_t blocks, std::uint8_
 
 // 16 rows by 4 tokens: 8 int16 accumulators, emptied every 32 steps: 32 * 512 = 16384 stays inside int16.
 // Per 64 bytes: 2 loads, 4 broadcasts, 8 vpmaddubsw, 8 adds.
-static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel, const QuantisedRows& x, int token,
-                       const ProductOutput& out) {
+static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel, const QuantisedRows& x,
+                       int token, const ProductOutput& out) {
     const std::int64_t k4 = w.k / 4;
     const std::int8_t* quads = x.quads + static_cast<std::int64_t>(token) * w.k;
     for (int half = 0; half < 2; ++half) {
@@ -97,7 +101,8 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
             const std::int64_t end = begin + 32 < k4 ? begin + 32 : k4;
             __m256i narrow[2][4] = {};
             for (std::int64_t i = begin; i < end; ++i) {
-                const __m256i a = load256(panel + i * 128 + half * 64), b = load256(panel + i * 128 + half * 64 + 32);
+                const __m256i a = load256(panel + i * 128 + half * 64),
+                              b = load256(panel + i * 128 + half * 64 + 32);
 #pragma GCC unroll 4
                 for (int t = 0; t < 4; ++t) {
                     const __m256i input = broadcast4(quads + i * 16 + t * 4);
@@ -106,7 +111,8 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
                 }
             }
             for (int i = 0; i < 2; ++i)
-                for (int t = 0; t < 4; ++t) acc[i][t] = _mm256_add_epi32(acc[i][t], pairs_to_int32(narrow[i][t]));
+                for (int t = 0; t < 4; ++t)
+                    acc[i][t] = _mm256_add_epi32(acc[i][t], pairs_to_int32(narrow[i][t]));
         }
         for (int t = 0; t < 4 && token + t < x.m; ++t)
             for (int i = 0; i < 2; ++i)
@@ -115,8 +121,8 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
     }
 }
 
-static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out,
-                    std::uint8_t* panel) {
+static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                    const ProductOutput& out, std::uint8_t* panel) {
     if (x.m == 1) return ternary_one(w, begin, end, x, out);
     const std::int64_t blocks = w.k / block_k;
     for (int group = begin; group < end; ++group) {
@@ -126,23 +132,26 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
 }
 
 // 32 rows by one token (two planes). With |w| <= 127 unsigned and x carrying the sign of w, a pair is at most
-// 2 * 127 * 127 = 32258: no saturation. Per 32 bytes: 1 load, 2 sign changes, then for each plane 1 sign change,
-// 1 vpmaddubsw, 1 vpmaddwd, 1 add.
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y, std::ptrdiff_t stride) {
+// 2 * 127 * 127 = 32258: no saturation. Per 32 bytes: 1 load, 2 sign changes, then for each plane 1 sign
+// change, 1 vpmaddubsw, 1 vpmaddwd, 1 add.
+static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
+                  std::ptrdiff_t stride) {
     const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
     const std::int64_t k4 = w.k / 4;
     for (int group = begin; group < end; ++group) {
         const int row = group * group_rows;
         for (int token = 0; token < x.m; ++token) {
             const std::uint8_t* p = w.bytes + static_cast<std::int64_t>(row) * w.k;
-            const std::int8_t* quads = x.quads + static_cast<std::int64_t>(token / 2) * quad * w.k + token % 2 * 8;
+            const std::int8_t* quads =
+                x.quads + static_cast<std::int64_t>(token / 2) * quad * w.k + token % 2 * 8;
             __m256i hi[4] = {}, lo[4] = {};
             for (std::int64_t i = 0; i < k4; ++i, p += 128, quads += 16) {
                 _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
                 _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
                 const __m256i x_hi = broadcast4(quads), x_lo = broadcast4(quads + 4);
                 for (int j = 0; j < 4; ++j) {
-                    const __m256i code = _mm256_xor_si256(load256(p + 32 * j), flip), size = _mm256_abs_epi8(code);
+                    const __m256i code = _mm256_xor_si256(load256(p + 32 * j), flip),
+                                  size = _mm256_abs_epi8(code);
                     const __m256i a = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x_hi, code));
                     const __m256i b = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x_lo, code));
                     hi[j] = _mm256_add_epi32(hi[j], pairs_to_int32(a));
@@ -153,8 +162,8 @@ static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, f
             for (int j = 0; j < 4; ++j) {
                 const __m256 both = _mm256_fmadd_ps(_mm256_cvtepi32_ps(hi[j]), _mm256_set1_ps(128.0f),
                                                     _mm256_cvtepi32_ps(lo[j]));
-                const __m256 scale = _mm256_mul_ps(_mm256_set1_ps(x.scale[token]),
-                                                   _mm256_loadu_ps(w.row_scale + row + 8 * j));
+                const __m256 scale =
+                    _mm256_mul_ps(_mm256_set1_ps(x.scale[token]), _mm256_loadu_ps(w.row_scale + row + 8 * j));
                 _mm256_storeu_ps(rows + 8 * j, _mm256_mul_ps(both, scale));
             }
             const int count = w.rows - row < group_rows ? w.rows - row : group_rows;
@@ -187,8 +196,9 @@ namespace tritwise {
 
 const Kernels& kernels_avx2() {
     using namespace avx2;
-    static constexpr Kernels table = {"avx2", query_tile, ternary, bytes, dense, rms_norm, quantise,
-                                      quantise_planes, silu_gate, relu2_gate, add, load_row, attention, read};
+    static constexpr Kernels table = {"avx2",   query_tile, ternary,         bytes,     dense,
+                                      rms_norm, quantise,   quantise_planes, silu_gate, relu2_gate,
+                                      add,      load_row,   attention,       read};
     return table;
 }
 

@@ -1,13 +1,14 @@
-// AVX-512 with VNNI: vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds them in fours to 16 int32 lanes.
+// AVX-512 with VNNI: vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds them in fours to 16 int32
+// lanes.
 //
-// Weights of 32 rows are interleaved (native/README.md), so the 16 lanes of an accumulator are 16 rows and nothing is
-// summed across lanes; activations are broadcast four codes at a time from memory.
+// Weights of 32 rows are interleaved (native/README.md), so the 16 lanes of an accumulator are 16 rows and
+// nothing is summed across lanes; activations are broadcast four codes at a time from memory.
 #define TRITWISE_ISA avx512vnni
 #include "kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
-constexpr int query_tile = 8;        // 8 queries x 2 vectors of a value: 16 accumulators
-constexpr int dense_row_tile = 4;    // 4 rows x 6 tokens: 24 accumulators
+constexpr int query_tile = 8;      // 8 queries x 2 vectors of a value: 16 accumulators
+constexpr int dense_row_tile = 4;  // 4 rows x 6 tokens: 24 accumulators
 constexpr int dense_token_tile = 6;
 }  // namespace tritwise::TRITWISE_ISA
 
@@ -38,9 +39,11 @@ static inline void write(const ProductOutput& out, const float* row_scale, int r
 }
 
 // One token by 32 rows. Per 128 bytes (512 weights): 2 loads, 4 broadcasts, 8 AND, 8 vpdpbusd, 2 prefetches.
-// The fields are not shifted down: field f counts 4^f fold and its sum is shifted once at the end, which is exact
-// because every term is a multiple of 4^f. Field 3 is at most 128: |sum| <= 4 * 128 * 128 * K/16 < 2^31 for K < 2^19.
-static void ternary_one(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out) {
+// The fields are not shifted down: field f counts 4^f fold and its sum is shifted once at the end, which is
+// exact because every term is a multiple of 4^f. Field 3 is at most 128: |sum| <= 4 * 128 * 128 * K/16 < 2^31
+// for K < 2^19.
+static void ternary_one(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                        const ProductOutput& out) {
     const __m512i m0 = _mm512_set1_epi8(0x03), m1 = _mm512_set1_epi8(0x0C), m2 = _mm512_set1_epi8(0x30),
                   m3 = _mm512_set1_epi8(static_cast<char>(0xC0));
     const std::int64_t blocks = w.k / block_k;
@@ -63,17 +66,19 @@ static void ternary_one(const TernaryMatrix& w, int begin, int end, const Quanti
             b2 = _mm512_dpbusd_epi32(b2, _mm512_and_si512(b, m2), x2);
             b3 = _mm512_dpbusd_epi32(b3, _mm512_and_si512(b, m3), x3);
         }
-        const __m512i a_sum = _mm512_add_epi32(_mm512_add_epi32(a0, _mm512_srai_epi32(a1, 2)),
-                                               _mm512_add_epi32(_mm512_srai_epi32(a2, 4), _mm512_srai_epi32(a3, 6)));
-        const __m512i b_sum = _mm512_add_epi32(_mm512_add_epi32(b0, _mm512_srai_epi32(b1, 2)),
-                                               _mm512_add_epi32(_mm512_srai_epi32(b2, 4), _mm512_srai_epi32(b3, 6)));
+        const __m512i a_sum =
+            _mm512_add_epi32(_mm512_add_epi32(a0, _mm512_srai_epi32(a1, 2)),
+                             _mm512_add_epi32(_mm512_srai_epi32(a2, 4), _mm512_srai_epi32(a3, 6)));
+        const __m512i b_sum =
+            _mm512_add_epi32(_mm512_add_epi32(b0, _mm512_srai_epi32(b1, 2)),
+                             _mm512_add_epi32(_mm512_srai_epi32(b2, 4), _mm512_srai_epi32(b3, 6)));
         write(out, w.row_scale, group * group_rows, 0, a_sum, x.scale[0], x.sum[0]);
         write(out, w.row_scale, group * group_rows + 16, 0, b_sum, x.scale[0], x.sum[0]);
     }
 }
 
-// Accumulators of T tokens by 32 rows. Kernels keep them in a local array that only constants index, which the compiler
-// holds in registers, and leave them here for the code that has to ask which tokens exist.
+// Accumulators of T tokens by 32 rows. Kernels keep them in a local array that only constants index, which
+// the compiler holds in registers, and leave them here for the code that has to ask which tokens exist.
 template <int T>
 struct Tile {
     alignas(64) std::int32_t sums[T][group_rows];
@@ -99,7 +104,8 @@ static inline void write_tile(const TernaryMatrix& w, int group, const Quantised
 // Up to 4Q tokens by 32 rows, unpacked in registers: for batches too small to pay for an unpacked panel.
 // Per 128 bytes: 2 loads, 6 shifts, 8 AND, 16 Q broadcasts, 32 Q vpdpbusd.
 template <int Q>
-static void ternary_few(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out) {
+static void ternary_few(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                        const ProductOutput& out) {
     const __m512i mask = _mm512_set1_epi8(0x03);
     const std::int64_t blocks = w.k / block_k, quad_stride = static_cast<std::int64_t>(w.k) * quad;
     const std::uint8_t* p = w.packed + static_cast<std::int64_t>(begin) * blocks * 128;
@@ -132,7 +138,8 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
 
 // Bytes [k4][32 rows][4] by T columns of quads. Per 128 bytes: 2 loads, T broadcasts, 2 T vpdpbusd.
 template <int T>
-static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::int8_t* quads, Tile<T>& tile) {
+static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::int8_t* quads,
+                             Tile<T>& tile) {
     const std::int64_t quad_stride = k4 * 16;
     __m512i acc[2][T];
 #pragma GCC unroll 12
@@ -168,16 +175,17 @@ static void unpack_group(const std::uint8_t* p, std::int64_t blocks, std::uint8_
 }
 
 template <int T>
-static inline void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel, const QuantisedRows& x,
-                              int token, const ProductOutput& out) {
+static inline void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel,
+                              const QuantisedRows& x, int token, const ProductOutput& out) {
     Tile<T> tile;
     byte_tile<T>(panel, w.k / 4, x.quads + static_cast<std::int64_t>(token) * w.k, tile);
     write_tile(w, group, x, token, out, tile);
 }
 
-// Many tokens: each group is unpacked once into L2, then all tokens pass over it, 12 at a time (24 accumulators).
-static void ternary_many(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out,
-                         std::uint8_t* panel) {
+// Many tokens: each group is unpacked once into L2, then all tokens pass over it, 12 at a time (24
+// accumulators).
+static void ternary_many(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                         const ProductOutput& out, std::uint8_t* panel) {
     const std::int64_t blocks = w.k / block_k;
     for (int group = begin; group < end; ++group) {
         unpack_group(w.packed + group * blocks * 128, blocks, panel);
@@ -189,8 +197,8 @@ static void ternary_many(const TernaryMatrix& w, int begin, int end, const Quant
     }
 }
 
-static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out,
-                    std::uint8_t* scratch) {
+static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                    const ProductOutput& out, std::uint8_t* scratch) {
     if (x.m == 1) return ternary_one(w, begin, end, x, out);
     if (x.m <= 4) return ternary_few<1>(w, begin, end, x, out);
     if (x.m <= 8) return ternary_few<2>(w, begin, end, x, out);
@@ -214,17 +222,19 @@ static inline void head_tile(const ByteMatrix& w, int group, const PlaneRows& x,
             const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
             const __m512 hi =
                 _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t] + half * 16), hi_sum));
-            const __m512 lo =
-                _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t + 1] + half * 16), lo_sum));
+            const __m512 lo = _mm512_cvtepi32_ps(
+                _mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t + 1] + half * 16), lo_sum));
             const __m512 both = _mm512_fmadd_ps(hi, _mm512_set1_ps(128.0f), lo);
-            const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x.scale[token + t]), _mm512_loadu_ps(w.row_scale + first));
+            const __m512 scale =
+                _mm512_mul_ps(_mm512_set1_ps(x.scale[token + t]), _mm512_loadu_ps(w.row_scale + first));
             _mm512_mask_storeu_ps(y + (token + t) * stride + first, mask, _mm512_mul_ps(both, scale));
         }
     }
 }
 
 // |acc| <= 255 * 127 * K < 2^31 for K <= 65536, which the model checks.
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y, std::ptrdiff_t stride) {
+static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
+                  std::ptrdiff_t stride) {
     for (int group = begin; group < end; ++group) {
         int token = 0;
         for (; token + 4 < x.m; token += 6) head_tile<12>(w, group, x, token, y, stride);
@@ -259,8 +269,9 @@ namespace tritwise {
 
 const Kernels& kernels_avx512vnni() {
     using namespace avx512vnni;
-    static constexpr Kernels table = {"avx512vnni", query_tile, ternary, bytes, dense, rms_norm, quantise,
-                                      quantise_planes, silu_gate, relu2_gate, add, load_row, attention, read};
+    static constexpr Kernels table = {"avx512vnni", query_tile, ternary,         bytes,     dense,
+                                      rms_norm,     quantise,   quantise_planes, silu_gate, relu2_gate,
+                                      add,          load_row,   attention,       read};
     return table;
 }
 

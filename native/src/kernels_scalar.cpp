@@ -15,22 +15,23 @@ constexpr int dense_token_tile = 2;
 namespace tritwise::TRITWISE_ISA {
 
 // acc[row] = sum over k of bytes[k/4][row][k%4] * x[k], where the codes of four k stand `step` bytes apart.
-static void product_of_group(const std::uint8_t* bytes, std::int64_t k4, const std::int8_t* x, std::int64_t step,
-                             std::int32_t* acc) {
+static void product_of_group(const std::uint8_t* bytes, std::int64_t k4, const std::int8_t* x,
+                             std::int64_t step, std::int32_t* acc) {
     for (int row = 0; row < group_rows; ++row) acc[row] = 0;
     for (std::int64_t i = 0; i < k4; ++i, bytes += 4 * group_rows, x += step)
         for (int row = 0; row < group_rows; ++row)
             for (int j = 0; j < 4; ++j) acc[row] += std::int32_t{bytes[4 * row + j]} * x[j];
 }
 
-static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, const ProductOutput& out,
-                    std::uint8_t* panel) {
+static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+                    const ProductOutput& out, std::uint8_t* panel) {
     const std::int64_t blocks = w.k / block_k;
     for (int group = begin; group < end; ++group) {
         const std::uint8_t* p = w.packed + group * blocks * 128;
         for (std::int64_t block = 0; block < blocks; ++block)
             for (int field = 0; field < 4; ++field)
-                for (int i = 0; i < 128; ++i) panel[(block * 4 + field) * 128 + i] = p[block * 128 + i] >> 2 * field & 3;
+                for (int i = 0; i < 128; ++i)
+                    panel[(block * 4 + field) * 128 + i] = p[block * 128 + i] >> 2 * field & 3;
         for (int m = 0; m < x.m; ++m) {
             std::int32_t acc[group_rows];
             product_of_group(panel, w.k / 4, x.codes + static_cast<std::int64_t>(m) * x.k, 4, acc);
@@ -39,13 +40,16 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
                 // Stored fields are value + 1: sum x (w + 1) - sum x = sum x w.
                 const std::int32_t result = acc[i] - x.sum[m];
                 if (out.acc) out.acc[m * out.stride + row] = result;
-                if (out.y) out.y[m * out.stride + row] = static_cast<float>(result) * (x.scale[m] * w.row_scale[row]);
+                if (out.y)
+                    out.y[m * out.stride + row] =
+                        static_cast<float>(result) * (x.scale[m] * w.row_scale[row]);
             }
         }
     }
 }
 
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y, std::ptrdiff_t stride) {
+static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
+                  std::ptrdiff_t stride) {
     for (int group = begin; group < end; ++group) {
         const std::uint8_t* p = w.bytes + static_cast<std::int64_t>(group) * group_rows * w.k;
         for (int m = 0; m < x.m; ++m) {
@@ -80,8 +84,9 @@ namespace tritwise {
 
 const Kernels& kernels_scalar() {
     using namespace scalar;
-    static constexpr Kernels table = {"scalar", query_tile, ternary, bytes, dense, rms_norm, quantise,
-                                      quantise_planes, silu_gate, relu2_gate, add, load_row, attention, read};
+    static constexpr Kernels table = {"scalar", query_tile, ternary,         bytes,     dense,
+                                      rms_norm, quantise,   quantise_planes, silu_gate, relu2_gate,
+                                      add,      load_row,   attention,       read};
     return table;
 }
 

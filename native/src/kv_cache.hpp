@@ -8,22 +8,30 @@
 
 namespace tritwise {
 
-// One region a (slot, layer, head): keys [context/16][head_dim][16], then values [context][head_dim padded to 16].
-// The address space of all slots is reserved at once; a page becomes resident when a position on it is written.
+// One region a (slot, layer, head): keys [context/16][head_dim][16], then values [context][head_dim padded to
+// 16]. The address space of all slots is reserved at once; a page becomes resident when a position on it is
+// written.
 class KvCache {
 public:
     KvCache(int slots, int layers, int heads, int head_dim, int context)
-        : layers_(layers), heads_(heads), head_dim_(head_dim), value_stride_(static_cast<int>(round_up(head_dim, 16))),
-          context_(round_up(context, 16)), lengths_(slots, 0),
+        : layers_(layers),
+          heads_(heads),
+          head_dim_(head_dim),
+          value_stride_(static_cast<int>(round_up(head_dim, 16))),
+          context_(round_up(context, 16)),
+          lengths_(slots, 0),
           buffer_(static_cast<std::size_t>(slots) * layers * heads * region() * sizeof(float), Pages::lazy) {}
 
     float* keys(int slot, int layer, int head) const {
         return buffer_.as<float>() + ((std::int64_t{slot} * layers_ + layer) * heads_ + head) * region();
     }
-    float* values(int slot, int layer, int head) const { return keys(slot, layer, head) + context_ * head_dim_; }
+    float* values(int slot, int layer, int head) const {
+        return keys(slot, layer, head) + context_ * head_dim_;
+    }
     int value_stride() const { return value_stride_; }
 
-    void write(int slot, int layer, int head, std::int64_t position, const float* key, const float* value) const {
+    void write(int slot, int layer, int head, std::int64_t position, const float* key,
+               const float* value) const {
         float* k = keys(slot, layer, head) + position / 16 * head_dim_ * 16 + position % 16;
         float* v = values(slot, layer, head) + position * value_stride_;
         for (int d = 0; d < head_dim_; ++d) {
@@ -35,7 +43,8 @@ public:
     // Positions that are cached; the model sets it.
     int& length(int slot) { return lengths_[slot]; }
     std::int64_t bytes_per_token() const {
-        return std::int64_t{layers_} * heads_ * (head_dim_ + value_stride_) * static_cast<std::int64_t>(sizeof(float));
+        return std::int64_t{layers_} * heads_ * (head_dim_ + value_stride_) *
+               static_cast<std::int64_t>(sizeof(float));
     }
 
 private:

@@ -1,8 +1,9 @@
 // Sixteen float lanes: the one order of every float operation of the engine.
 //
 // An instruction set has one zmm, two ymm or an array for them; the operations on a lane are the same IEEE
-// operations everywhere, so results are equal to the bit. Included once by each kernels_*.cpp, inside a namespace of
-// its own (TRITWISE_ISA): inline code compiled for AVX-512 must never be merged with its scalar namesake by the linker.
+// operations everywhere, so results are equal to the bit. Included once by each kernels_*.cpp, inside a
+// namespace of its own (TRITWISE_ISA): inline code compiled for AVX-512 must never be merged with its scalar
+// namesake by the linker.
 #pragma once
 
 #include <cmath>
@@ -84,12 +85,16 @@ inline Lanes abs(Lanes x) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
-inline __m128i half_at(const std::uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+inline __m128i half_at(const std::uint16_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
 inline Lanes load_bf16(const std::uint16_t* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_at(p)), 16)),
             _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_at(p + 8)), 16))};
 }
-inline Lanes load_f16(const std::uint16_t* p) { return {_mm256_cvtph_ps(half_at(p)), _mm256_cvtph_ps(half_at(p + 8))}; }
+inline Lanes load_f16(const std::uint16_t* p) {
+    return {_mm256_cvtph_ps(half_at(p)), _mm256_cvtph_ps(half_at(p + 8))};
+}
 inline __m256 pow2_half(__m256 a) {
     const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
@@ -166,7 +171,8 @@ inline Lanes load_bf16(const std::uint16_t* p) {
     return each([&](int i) { return bits_to_float(std::uint32_t{p[i]} << 16); });
 }
 inline float half_to_float(std::uint16_t half) {
-    const std::uint32_t sign = std::uint32_t{half} >> 15 << 31, exponent = half >> 10 & 31, fraction = half & 1023;
+    const std::uint32_t sign = std::uint32_t{half} >> 15 << 31, exponent = half >> 10 & 31,
+                        fraction = half & 1023;
     if (exponent == 31) return bits_to_float(sign | 0x7F800000u | fraction << 13);
     if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact in a float
         const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
@@ -208,7 +214,8 @@ inline float largest(Lanes a) {
     return result;
 }
 
-// 1.5 * 2^23: adding it to |x| < 2^22 rounds x to an integer, ties to even, which then stands in the low bits.
+// 1.5 * 2^23: adding it to |x| < 2^22 rounds x to an integer, ties to even, which then stands in the low
+// bits.
 constexpr float magic = 12582912.0f;
 inline Lanes round_even(Lanes x) { return (x + set1(magic)) - set1(magic); }
 

@@ -7,7 +7,9 @@
 
 namespace tritwise {
 
-constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t step) {
+    return (value + step - 1) / step * step;
+}
 
 enum class Pages {
     huge,  // weights: read from end to end, so few large pages save TLB misses

@@ -25,16 +25,18 @@ using Trace = std::map<std::string, TraceArray>;
 
 class Model {
 public:
-    Model(const ModelConfig& config, int threads, const std::string& kernel, bool int8_head, int slots, int context);
+    Model(const ModelConfig& config, int threads, const std::string& kernel, bool int8_head, int slots,
+          int context);
 
     Weights& weights() { return weights_; }
     const Weights& weights() const { return weights_; }
     void finish();
 
-    // logits [rows, vocab], row j for token logits_for[j]. Nothing changes when it throws: std::out_of_range for bad
-    // ids, slots, positions and rows, std::invalid_argument for tokens of a slot that are not consecutive.
-    void forward(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions, std::int64_t n,
-                 const std::int32_t* logits_for, std::int64_t rows, float* logits);
+    // logits [rows, vocab], row j for token logits_for[j]. Nothing changes when it throws: std::out_of_range
+    // for bad ids, slots, positions and rows, std::invalid_argument for tokens of a slot that are not
+    // consecutive.
+    void forward(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
+                 std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits);
     Trace trace(const std::int32_t* tokens, std::int64_t n);
 
     void reset(int slot);
@@ -50,13 +52,13 @@ public:
 private:
     struct Chunk;
     void run_chunk(const Chunk& chunk);
-    void check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions, std::int64_t n,
-               const std::int32_t* logits_for, std::int64_t rows);
+    void check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
+               std::int64_t n, const std::int32_t* logits_for, std::int64_t rows);
     // x (a row of `width` floats, padded) made ready for the next product.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
     void product(const Linear& matrix, const Chunk& chunk, float* y);
-    void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name, std::int64_t first_row,
-                       std::int64_t rows, std::int64_t k);
+    void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
+                       std::int64_t first_row, std::int64_t rows, std::int64_t k);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
     void attend(const Chunk& chunk, int layer);
     void head(const Chunk& chunk);

@@ -27,7 +27,8 @@ void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64
                 std::memcpy(codes, from + block * block_k, static_cast<std::size_t>(left));
             }
             std::uint32_t word = 0;
-            for (int field = 0; field < 4; ++field) word |= (codes[field] >> shift & 0x03030303u) << 2 * field;
+            for (int field = 0; field < 4; ++field)
+                word |= (codes[field] >> shift & 0x03030303u) << 2 * field;
             std::memcpy(to, &word, 4);
         }
     }

@@ -7,13 +7,16 @@
 
 namespace tritwise {
 
-inline std::int64_t packed_stripes(std::int64_t rows) { return (rows + 3) / 4; }  // R, the rows of a packed array
+inline std::int64_t packed_stripes(std::int64_t rows) {
+    return (rows + 3) / 4;
+}  // R, the rows of a packed array
 
 // Whether any 2-bit field among `bytes` bytes holds 3, which no code has.
 bool has_field_three(const std::uint8_t* packed, std::int64_t bytes);
 
-// Rows of a Hugging Face packed array [stripes, k] to the groups of a TernaryMatrix whose K is `padded_k`. Row
-// `first + i` of the matrix becomes row i of the source, for i in [begin, end). Inputs beyond k keep their zeros.
+// Rows of a Hugging Face packed array [stripes, k] to the groups of a TernaryMatrix whose K is `padded_k`.
+// Row `first + i` of the matrix becomes row i of the source, for i in [begin, end). Inputs beyond k keep
+// their zeros.
 void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, std::uint8_t* groups,
                     std::int64_t padded_k, std::int64_t first, std::int64_t begin, std::int64_t end);
 

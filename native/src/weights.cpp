@@ -14,14 +14,20 @@ static std::string shape_text(const std::vector<std::int64_t>& shape) {
 }
 
 Weights::Weights(const ModelConfig& config, bool with_int8_head, const Kernels& kernels, ThreadPool& pool)
-    : layers(config.layers), has_int8_head(with_int8_head), gate_rows(static_cast<int>(round_up(config.ffn, group_rows))),
+    : layers(config.layers),
+      has_int8_head(with_int8_head),
+      gate_rows(static_cast<int>(round_up(config.ffn, group_rows))),
       q_rows(static_cast<int>(round_up(std::int64_t{config.heads} * config.head_dim, group_rows))),
-      kv_rows(static_cast<int>(round_up(std::int64_t{config.kv_heads} * config.head_dim, group_rows))), config_(config),
-      kernels_(kernels), pool_(pool) {
-    const std::int64_t hidden = config.hidden, ffn = config.ffn, q = std::int64_t{config.heads} * config.head_dim,
+      kv_rows(static_cast<int>(round_up(std::int64_t{config.kv_heads} * config.head_dim, group_rows))),
+      config_(config),
+      kernels_(kernels),
+      pool_(pool) {
+    const std::int64_t hidden = config.hidden, ffn = config.ffn,
+                       q = std::int64_t{config.heads} * config.head_dim,
                        kv = std::int64_t{config.kv_heads} * config.head_dim;
-    const std::int64_t norm_floats = (2 * config.layers + 1) * round_up(hidden, 16) +
-                                     (config.sub_norms ? config.layers * (round_up(hidden, 16) + round_up(ffn, 16)) : 0);
+    const std::int64_t norm_floats =
+        (2 * config.layers + 1) * round_up(hidden, 16) +
+        (config.sub_norms ? config.layers * (round_up(hidden, 16) + round_up(ffn, 16)) : 0);
     norm_arena_ = Buffer(norm_floats * sizeof(float), Pages::huge);
 
     for (int n = 0; n < config.layers; ++n) {
@@ -34,7 +40,8 @@ Weights::Weights(const ModelConfig& config, bool with_int8_head, const Kernels& 
         add_linear(prefix, layer.down, ffn, {{"mlp.down_proj", hidden}});
         layer.input_norm = add_norm(prefix + "input_layernorm.weight", hidden);
         layer.post_attention_norm = add_norm(prefix + "post_attention_layernorm.weight", hidden);
-        layer.attn_sub_norm = config.sub_norms ? add_norm(prefix + "self_attn.attn_sub_norm.weight", hidden) : nullptr;
+        layer.attn_sub_norm =
+            config.sub_norms ? add_norm(prefix + "self_attn.attn_sub_norm.weight", hidden) : nullptr;
         layer.ffn_sub_norm = config.sub_norms ? add_norm(prefix + "mlp.ffn_sub_norm.weight", ffn) : nullptr;
     }
     norm = add_norm("model.norm.weight", hidden);
@@ -45,7 +52,8 @@ Weights::Weights(const ModelConfig& config, bool with_int8_head, const Kernels& 
         std::int64_t bytes = 0, scales = 0;
         const auto each = [&](auto&& use) {
             for (LayerWeights& layer : layers)
-                for (Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) use(matrix->ternary);
+                for (Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+                    use(matrix->ternary);
         };
         each([&](TernaryMatrix& m) { bytes += std::int64_t{m.rows} * m.k / 4, scales += m.rows; });
         ternary_arena_ = Buffer(bytes, Pages::huge);
@@ -79,31 +87,35 @@ const float* Weights::add_norm(const std::string& name, std::int64_t size) {
 
 Weights::Target& Weights::target(const std::string& name) {
     const auto found = targets_.find(name);
-    if (found == targets_.end()) throw std::invalid_argument(name + ": this model has no tensor of that name");
+    if (found == targets_.end())
+        throw std::invalid_argument(name + ": this model has no tensor of that name");
     return found->second;
 }
 
-void Weights::set_ternary(const std::string& name, const std::uint8_t* packed, std::int64_t packed_rows, std::int64_t k,
-                          std::int64_t rows, const float* scale, std::int64_t scales) {
+void Weights::set_ternary(const std::string& name, const std::uint8_t* packed, std::int64_t packed_rows,
+                          std::int64_t k, std::int64_t rows, const float* scale, std::int64_t scales) {
     Target& to = target(name);
     if (to.kind != Target::linear || !config_.ternary)
-        throw std::invalid_argument(name + ": a packed ternary tensor was given, but the model keeps floats there");
+        throw std::invalid_argument(name +
+                                    ": a packed ternary tensor was given, but the model keeps floats there");
     if (rows != to.rows || k != to.k || packed_rows != packed_stripes(rows))
         throw std::invalid_argument(name + ": shape " + shape_text({rows, k}) + " in packed " +
-                                    shape_text({packed_rows, k}) + " was given, " + shape_text({to.rows, to.k}) +
-                                    " in packed " + shape_text({packed_stripes(to.rows), to.k}) + " is needed");
+                                    shape_text({packed_rows, k}) + " was given, " +
+                                    shape_text({to.rows, to.k}) + " in packed " +
+                                    shape_text({packed_stripes(to.rows), to.k}) + " is needed");
     if (scales != 1 && scales != rows)
         throw std::invalid_argument(name + ": " + std::to_string(scales) + " scales were given, 1 or " +
                                     std::to_string(rows) + " are needed");
     std::atomic<bool> bad{false};
-    pool_.for_ranges(packed_rows, [&](std::int64_t begin, std::int64_t end) {
+    pool_.for_ranges(packed_rows, [&](std::int64_t begin, std::int64_t end, int) {
         if (has_field_three(packed + begin * k, (end - begin) * k)) bad = true;
     });
-    if (bad) throw std::invalid_argument(name + ": not ternary, a 2-bit field holds 3; codes + 1 are 0, 1, 2");
+    if (bad)
+        throw std::invalid_argument(name + ": not ternary, a 2-bit field holds 3; codes + 1 are 0, 1, 2");
     const TernaryMatrix& matrix = to.matrix->ternary;
-    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end) {
-        repack_ternary(packed, packed_rows, k, const_cast<std::uint8_t*>(matrix.packed), matrix.k, to.first_row, begin,
-                       end);
+    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
+        repack_ternary(packed, packed_rows, k, const_cast<std::uint8_t*>(matrix.packed), matrix.k,
+                       to.first_row, begin, end);
     });
     float* row_scale = const_cast<float*>(matrix.row_scale) + to.first_row;
     for (std::int64_t i = 0; i < rows; ++i) row_scale[i] = scale[scales == 1 ? 0 : i];
@@ -111,12 +123,12 @@ void Weights::set_ternary(const std::string& name, const std::uint8_t* packed, s
 }
 
 // `rows` rows of k values of matrix.type into rows first.. of a matrix whose rows are padded.
-void Weights::store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data, std::int64_t rows,
-                         std::int64_t k) {
+void Weights::store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data,
+                         std::int64_t rows, std::int64_t k) {
     const auto size = static_cast<std::int64_t>(size_of(matrix.type));
     if (!storage) storage = Buffer(std::int64_t{matrix.rows} * matrix.k * size, Pages::huge);
     matrix.data = storage.as<void>();
-    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end) {
+    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t row = begin; row < end; ++row)
             std::memcpy(storage.as<char>() + (first + row) * matrix.k * size,
                         static_cast<const char*>(data) + row * k * size, static_cast<std::size_t>(k * size));
@@ -129,17 +141,18 @@ void Weights::quantise_head(const void* data, DType type) {
     head_storage_ = Buffer(stored * padded, Pages::huge);
     head_scales_ = Buffer(stored * sizeof(float), Pages::huge);
     const auto size = static_cast<std::int64_t>(size_of(type));
-    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end) {
+    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
         std::vector<char> raw(padded * size, 0);
         std::vector<float> values(padded);
         std::vector<std::int8_t> codes(padded);
         const DenseMatrix one{1, static_cast<int>(padded), type, raw.data()};
         for (std::int64_t row = begin; row < end; ++row) {
-            std::memcpy(raw.data(), static_cast<const char*>(data) + row * k * size, static_cast<std::size_t>(k * size));
+            std::memcpy(raw.data(), static_cast<const char*>(data) + row * k * size,
+                        static_cast<std::size_t>(k * size));
             kernels_.load_row(one, 0, values.data());
             std::int32_t ignored;
-            kernels_.quantise(values.data(), static_cast<int>(padded), codes.data(), head_scales_.as<float>() + row,
-                              &ignored);
+            kernels_.quantise(values.data(), static_cast<int>(padded), codes.data(),
+                              head_scales_.as<float>() + row, &ignored);
             store_byte_row(codes.data(), padded, head_storage_.as<std::uint8_t>(), row);
         }
     });
@@ -147,15 +160,18 @@ void Weights::quantise_head(const void* data, DType type) {
                  head_scales_.as<float>()};
 }
 
-void Weights::set_dense(const std::string& name, const void* data, DType type, const std::vector<std::int64_t>& shape) {
+void Weights::set_dense(const std::string& name, const void* data, DType type,
+                        const std::vector<std::int64_t>& shape) {
     Target& to = target(name);
     if (to.kind == Target::linear && config_.ternary)
-        throw std::invalid_argument(name + ": floats were given, but this model's linears are packed ternary tensors");
-    const std::vector<std::int64_t> needed =
-        to.kind == Target::norm ? std::vector<std::int64_t>{to.rows} : std::vector<std::int64_t>{to.rows, to.k};
+        throw std::invalid_argument(
+            name + ": floats were given, but this model's linears are packed ternary tensors");
+    const std::vector<std::int64_t> needed = to.kind == Target::norm
+                                                 ? std::vector<std::int64_t>{to.rows}
+                                                 : std::vector<std::int64_t>{to.rows, to.k};
     if (shape != needed)
-        throw std::invalid_argument(name + ": shape " + shape_text(shape) + " was given, " + shape_text(needed) +
-                                    " is needed");
+        throw std::invalid_argument(name + ": shape " + shape_text(shape) + " was given, " +
+                                    shape_text(needed) + " is needed");
     switch (to.kind) {
         case Target::norm: {
             const std::int64_t padded = round_up(to.rows, 16);
@@ -167,7 +183,8 @@ void Weights::set_dense(const std::string& name, const void* data, DType type, c
         case Target::linear: {
             Linear& matrix = *to.matrix;
             if (matrix.has_dense && matrix.dense.type != type)
-                throw std::invalid_argument(name + ": its type differs from that of the tensors it is fused with");
+                throw std::invalid_argument(name +
+                                            ": its type differs from that of the tensors it is fused with");
             matrix.dense.type = type;
             matrix.has_dense = true;
             store_rows(matrix.storage, matrix.dense, to.first_row, data, to.rows, to.k);
@@ -198,10 +215,11 @@ void Weights::finish() const {
 }
 
 std::int64_t Weights::bytes() const {
-    std::size_t total = ternary_arena_.bytes() + scale_arena_.bytes() + norm_arena_.bytes() + embedding_storage_.bytes() +
-                        head_storage_.bytes() + head_scales_.bytes();
+    std::size_t total = ternary_arena_.bytes() + scale_arena_.bytes() + norm_arena_.bytes() +
+                        embedding_storage_.bytes() + head_storage_.bytes() + head_scales_.bytes();
     for (const LayerWeights& layer : layers)
-        for (const Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) total += matrix->storage.bytes();
+        for (const Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+            total += matrix->storage.bytes();
     return static_cast<std::int64_t>(total);
 }
 

@@ -22,8 +22,8 @@ struct ModelConfig {
     bool ternary;    // linear_type ternary or binary; else dense
 };
 
-// One matrix, possibly of several tensors above each other (q|k|v, gate|up); each begins at a multiple of group_rows,
-// and the rows between are zero.
+// One matrix, possibly of several tensors above each other (q|k|v, gate|up); each begins at a multiple of
+// group_rows, and the rows between are zero.
 struct Linear {
     TernaryMatrix ternary{};
     DenseMatrix dense{};
@@ -41,9 +41,10 @@ public:
     Weights(const ModelConfig& config, bool int8_head, const Kernels& kernels, ThreadPool& pool);
 
     // Both throw std::invalid_argument that names the tensor. `scales` is 1 or `rows`.
-    void set_ternary(const std::string& name, const std::uint8_t* packed, std::int64_t packed_rows, std::int64_t k,
-                     std::int64_t rows, const float* scale, std::int64_t scales);
-    void set_dense(const std::string& name, const void* data, DType type, const std::vector<std::int64_t>& shape);
+    void set_ternary(const std::string& name, const std::uint8_t* packed, std::int64_t packed_rows,
+                     std::int64_t k, std::int64_t rows, const float* scale, std::int64_t scales);
+    void set_dense(const std::string& name, const void* data, DType type,
+                   const std::vector<std::int64_t>& shape);
     void finish() const;  // throws std::invalid_argument that names every tensor that was not set
 
     std::int64_t bytes() const;            // resident
@@ -71,8 +72,8 @@ private:
     void add_linear(const std::string& prefix, Linear& matrix, std::int64_t k,
                     const std::vector<std::pair<std::string, std::int64_t>>& parts);
     const float* add_norm(const std::string& name, std::int64_t size);
-    void store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data, std::int64_t rows,
-                    std::int64_t k);
+    void store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data,
+                    std::int64_t rows, std::int64_t k);
     void quantise_head(const void* data, DType type);
 
     const ModelConfig config_;

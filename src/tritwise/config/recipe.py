@@ -27,6 +27,8 @@ class FilterRecipe(_Settings):
 
     # Shell patterns on a file's path in its source; a matching file is dropped ("*" crosses directories).
     exclude: tuple[str, ...] = ()
+    # Files that say within their first lines that a program wrote them (StarCoder, arXiv 2305.06161, section 3).
+    drop_generated: bool = True
     max_mean_line_length: Positive = 100
     max_line_length: Count = 1000
     min_alphabetic_fraction: Fraction = 0.25

@@ -14,6 +14,7 @@ RULES = {
     "undecodable": "not text in the encoding it declares",
     "min_bytes": "fewer bytes than filters.min_bytes",
     "xml": "an XML declaration within the first 100 characters",
+    "generated": "its first lines say that a program wrote it",
     "max_line_length": "a line longer than filters.max_line_length",
     "mean_line_length": "lines longer than filters.max_mean_line_length on average",
     "alphabetic_fraction": "a smaller share of letters than filters.min_alphabetic_fraction",
@@ -23,6 +24,8 @@ RULES = {
 
 _NO_ASCII_LETTERS = {ord(letter): None for letter in string.ascii_letters}
 _ASCII_LETTERS = string.ascii_letters.encode()
+_GENERATED = re.compile(r"\b(auto-?generated|automatically generated|generated (by|from))\b", re.IGNORECASE)
+_GENERATED_WITHIN_LINES = 5
 _XML = re.compile(r"<\?xml\s")
 
 
@@ -53,7 +56,10 @@ def broken_rule(text: str, filters: FilterRecipe) -> str | None:
         return "min_bytes"
     if _XML.search(text[:100]):
         return "xml"
-    lengths = [len(line) for line in text.splitlines()]
+    lines = text.splitlines()
+    if filters.drop_generated and any(map(_GENERATED.search, lines[:_GENERATED_WITHIN_LINES])):
+        return "generated"
+    lengths = [len(line) for line in lines]
     if max(lengths, default=0) > filters.max_line_length:
         return "max_line_length"
     if sum(lengths) > filters.max_mean_line_length * len(lengths):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 1024
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -20,7 +20,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         w = weight.to(dtype)
         needs_grad = any(ctx.needs_input_grad[:2])
         grad_hidden = torch.empty_like(hidden) if needs_grad else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_grad else None
+        grad_weight = None
         total = torch.zeros((), dtype=torch.float64)
         for begin in range(0, tokens, CHUNK_TOKENS):
             rows = slice(begin, begin + CHUNK_TOKENS)
@@ -36,7 +36,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if needs_grad:
                 p.scatter_add_(1, t[:, None], p.new_full((1, 1), -1.0).expand(len(t), 1))
                 torch.mm(p, w, out=grad_hidden[rows])
-                grad_weight += p.T @ h
+                product = p.T @ h
+                grad_weight = product.float() if grad_weight is None else grad_weight.add_(product)
         if needs_grad:
             ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.tokens = tokens
@@ -45,8 +46,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
+        # In place: these gradients are used once, and the weight's is as large as the head.
         factor = grad / ctx.tokens
-        return (grad_hidden * factor).to(grad_hidden.dtype), grad_weight * factor, None
+        return grad_hidden.mul_(factor), grad_weight.mul_(factor), None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ namespace tritwise {
 
 // A section is a count of items. Threads claim runs of neighbouring items, large ones first, until none is
 // left, and the caller waits for claimed items only: a thread that the system has descheduled between two
-// sections holds nobody up. With fixed parts, two busy threads more than cores made each section wait for a
-// time slice (measured: a fiftieth of the speed).
+// sections holds nobody up. (One that it deschedules inside a run still does, for a time slice.)
 class ThreadPool {
 public:
     explicit ThreadPool(int threads);

@@ -59,8 +59,8 @@ def main() -> None:
     config, sizes = shape_config(arguments.shape).model_dump_json(), json.dumps(PROMPT_DECODE_PREFILL)
     threads = str(arguments.threads)
     with tempfile.TemporaryDirectory() as directory:
-        ours = Worker(sys.executable, "tritwise_engine.py", arguments.shape, threads, sizes)
-        peer = Worker(arguments.peer_python, "llama_cpp.py", config, str(Path(directory, "peer.gguf")), threads, sizes)
+        ours = Worker(sys.executable, "tritwise_worker.py", arguments.shape, threads, sizes)
+        peer = Worker(arguments.peer_python, "llama_cpp_worker.py", config, str(Path(directory, "peer.gguf")), threads, sizes)
         rounds = []
         for number in range(arguments.rounds):
             a, b = ours.run(), peer.run()

@@ -1,6 +1,6 @@
 """Worker of compare_llama_cpp.py: this engine on random weights, with the default head for ternary models (int8 a row).
 
-Arguments: the shape, the threads, [prompt, decode, prefill] as JSON. Speaks as workers/llama_cpp.py does.
+Arguments: the shape, the threads, [prompt, decode, prefill] as JSON. Speaks as workers/llama_cpp_worker.py does.
 """
 
 import json

@@ -65,7 +65,8 @@ class Peer:
     """One model and one context of llama.cpp."""
 
     def __init__(self, path: str, threads: int, largest_batch: int) -> None:
-        llama_cpp.llama_log_set(llama_cpp.llama_log_callback(lambda level, text, data: None), ctypes.c_void_p(0))
+        self._quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)  # the library keeps a pointer only
+        llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
         if not model:

@@ -60,7 +60,8 @@ def main() -> None:
     threads = str(arguments.threads)
     with tempfile.TemporaryDirectory() as directory:
         ours = Worker(sys.executable, "tritwise_worker.py", arguments.shape, threads, sizes)
-        peer = Worker(arguments.peer_python, "llama_cpp_worker.py", config, str(Path(directory, "peer.gguf")), threads, sizes)
+        file = str(Path(directory, "peer.gguf"))
+        peer = Worker(arguments.peer_python, "llama_cpp_worker.py", config, file, threads, sizes)
         rounds = []
         for number in range(arguments.rounds):
             a, b = ours.run(), peer.run()

@@ -128,7 +128,8 @@ def _function_bodies(document: Document) -> Iterator[_Gap]:
             # The line end is asked for too: with the indentation after it it is one token of the tokenizer, and a text
             # that breaks off behind a bare line end looks like the end of a file.
             begin = len(document.text[:starts[node.body[0].end_lineno]].rstrip("\r\n"))
-            yield _Gap(document, name, starts[_first_line(node) - 1], begin, starts[node.end_lineno], starts[node.end_lineno])
+            end = starts[node.end_lineno]
+            yield _Gap(document, name, starts[_first_line(node) - 1], begin, end, end)
 
 
 def _function_lines(document: Document) -> Iterator[_Gap]:

@@ -1,6 +1,7 @@
 """What the scheduler runs: a sequence that grows by sampling, or one whose logits are wanted as they are."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Completion:
     decode_tokens_per_second: float | None
 
 
-class Sequence:
+class Sequence(ABC):
     """Token ids that want to go through the model. `fed` of them are in the cache already.
 
     `finished` becomes true once, between steps; then `error` says whether it failed.
@@ -47,21 +48,21 @@ class Sequence:
         """Ask for an end; it comes before the next step. May be called from any thread, at any time."""
         self.cancelled = True
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 (a hook that most have no use for)
         """Called once when the sequence gets a slot."""
 
+    @abstractmethod
     def first_row(self, start: int, stop: int) -> int:
         """From which of the ids [start, stop) on logits are wanted; `stop` for none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
         """Receive the logits [m, vocab] of the ids start..start+m."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def done(self) -> bool:
         """Whether nothing is left to do; looked at after `take`."""
-        raise NotImplementedError
 
     def end(self) -> None:
         """Called once when the sequence leaves the scheduler without an error."""

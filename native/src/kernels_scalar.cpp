@@ -84,9 +84,22 @@ namespace tritwise {
 
 const Kernels& kernels_scalar() {
     using namespace scalar;
-    static constexpr Kernels table = {"scalar", query_tile, ternary,         bytes,     dense,
-                                      rms_norm, quantise,   quantise_planes, silu_gate, relu2_gate,
-                                      add,      load_row,   attention,       read};
+    static constexpr Kernels table = {
+        .name = "scalar",
+        .query_tile = query_tile,
+        .ternary = ternary,
+        .bytes = bytes,
+        .dense = dense,
+        .rms_norm = rms_norm,
+        .quantise = quantise,
+        .quantise_planes = quantise_planes,
+        .silu_gate = silu_gate,
+        .relu2_gate = relu2_gate,
+        .add = add,
+        .load_row = load_row,
+        .attention = attention,
+        .read = read,
+    };
     return table;
 }
 

@@ -5,24 +5,10 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "chunk.hpp"
 #include "packing.hpp"
 
 namespace tritwise {
-
-// Tokens that pass through the layers together. More would only enlarge the activations: at 256 the unpacking
-// of a weight is already below one percent of the work done with it.
-static constexpr std::int64_t chunk_tokens = 256;
-
-struct Model::Chunk {
-    const std::int32_t *tokens, *slots, *positions;
-    std::int64_t n;
-    const std::int32_t* logits_for;  // rows within the whole call; `first` is this chunk's first token
-    std::int64_t logits_rows, first;
-    float* logits;
-    Trace* trace;
-};
-
-static std::size_t floats(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(float); }
 
 Model::Model(const ModelConfig& config, int threads, const std::string& kernel, bool int8_head, int slots,
              int context)
@@ -66,23 +52,6 @@ Model::Model(const ModelConfig& config, int threads, const std::string& kernel, 
 void Model::finish() {
     weights_.finish();
     finished_ = true;
-}
-
-void Model::for_rows(const Chunk& chunk, auto&& work) {
-    pool_.for_ranges(chunk.n, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t row = begin; row < end; ++row) work(row);
-    });
-}
-
-static TraceArray& append(Trace& trace, const std::string& name, TraceArray::Type type, std::int64_t width,
-                          const void* data) {
-    TraceArray& array = trace[name];
-    array.type = type;
-    array.width = width;
-    const auto* bytes = static_cast<const char*>(data);
-    array.data.insert(array.data.end(), bytes,
-                      bytes + std::max<std::int64_t>(width, 1) * (type == TraceArray::i8 ? 1 : 4));
-    return array;
 }
 
 void Model::prepare(const Chunk& chunk, std::int64_t row, const float* x, int width) {
@@ -137,133 +106,6 @@ void Model::trace_product(const Chunk& chunk, const Linear& matrix, const std::s
         append(*chunk.trace, name + ".input_scale", TraceArray::f32, 0, scales_.as<float>() + m);
         append(*chunk.trace, name + ".accumulator", TraceArray::i32, rows,
                accumulators_.as<std::int32_t>() + m * w.rows + first_row);
-    }
-}
-
-static void trace_rows(Trace& trace, const std::string& name, const float* data, std::int64_t stride,
-                       std::int64_t width, std::int64_t rows) {
-    for (std::int64_t m = 0; m < rows; ++m) append(trace, name, TraceArray::f32, width, data + m * stride);
-}
-
-// Rotary embedding (half-split pairs) of the row's queries and keys in place, then its keys and values to the
-// cache.
-void Model::rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row) {
-    const int dims = config_.head_dim, half = dims / 2;
-    const float* cosines = rope_.as<float>() + row * dims;
-    const float* sines = cosines + half;
-    float* q = qkv_.as<float>() + row * qkv_stride_;
-    float* k = q + weights_.q_rows;
-    const float* v = k + weights_.kv_rows;
-    for (int head = 0; head < config_.heads + config_.kv_heads; ++head) {
-        float* x = head < config_.heads ? q + head * dims : k + (head - config_.heads) * dims;
-        for (int i = 0; i < half; ++i) {
-            const float a = x[i], b = x[i + half];
-            x[i] = a * cosines[i] - b * sines[i];
-            x[i + half] = b * cosines[i] + a * sines[i];
-        }
-    }
-    for (int head = 0; head < config_.kv_heads; ++head)
-        cache_.write(chunk.slots[row], layer, head, chunk.positions[row], k + head * dims, v + head * dims);
-}
-
-void Model::attend(const Chunk& chunk, int layer) {
-    // A call of the kernel takes queries of one key-value head and one sequence: neighbouring tokens, and the
-    // heads that share the key-value head. How they are grouped changes the speed only.
-    const int dims = config_.head_dim, group = config_.heads / config_.kv_heads;
-    int heads_each = std::min(group, kernels_.query_tile);
-    const auto calls = [&] { return chunk.n * config_.kv_heads * ((group + heads_each - 1) / heads_each); };
-    while (chunk.n < 4 && heads_each > 1 && calls() < 4 * pool_.size()) heads_each = (heads_each + 1) / 2;
-    const int parts = (group + heads_each - 1) / heads_each;
-    const std::int64_t tokens_each = std::max(1, kernels_.query_tile / heads_each);
-
-    struct Span {
-        std::int64_t begin, end;
-    };
-    std::vector<Span> spans;
-    for (std::int64_t begin = 0; begin < chunk.n;) {
-        std::int64_t end = begin + 1;
-        while (end < chunk.n && end - begin < tokens_each && chunk.slots[end] == chunk.slots[begin]) ++end;
-        spans.push_back({begin, end});
-        begin = end;
-    }
-    const std::int64_t tasks = static_cast<std::int64_t>(spans.size()) * config_.kv_heads * parts;
-    pool_.for_ranges(tasks, [&](std::int64_t first, std::int64_t last, int thread) {
-        AttentionTask task{};
-        task.head_dim = dims;
-        task.value_stride = cache_.value_stride();
-        task.scale = 1.0f / std::sqrt(static_cast<float>(dims));
-        task.scratch = attention_scratch_.as<float>() + thread * attention_scratch_floats_;
-        for (std::int64_t i = first; i < last; ++i) {
-            // Later tokens see more positions: the long calls first, so that no thread is left with one at
-            // the end.
-            const Span span = spans[spans.size() - 1 - i / (config_.kv_heads * parts)];
-            const int kv_head = static_cast<int>(i / parts % config_.kv_heads),
-                      part = static_cast<int>(i % parts);
-            const int slot = chunk.slots[span.begin];
-            task.keys = cache_.keys(slot, layer, kv_head);
-            task.values = cache_.values(slot, layer, kv_head);
-            task.queries = 0;
-            for (std::int64_t row = span.begin; row < span.end; ++row) {
-                for (int j = part * heads_each; j < std::min(group, (part + 1) * heads_each); ++j) {
-                    const std::int64_t offset = std::int64_t{kv_head * group + j} * dims;
-                    task.query[task.queries] = qkv_.as<float>() + row * qkv_stride_ + offset;
-                    task.out[task.queries] = attention_.as<float>() + row * attention_stride_ + offset;
-                    task.length[task.queries++] = chunk.positions[row] + 1;
-                }
-            }
-            kernels_.attention(task);
-        }
-    });
-}
-
-void Model::head(const Chunk& chunk) {
-    const int k = static_cast<int>(round_up(config_.hidden, 16));
-    const auto inside = [&](std::int64_t j) {
-        return chunk.logits_for[j] >= chunk.first && chunk.logits_for[j] < chunk.first + chunk.n;
-    };
-    for (std::int64_t begin = 0; begin < chunk.logits_rows;) {
-        if (!inside(begin)) {
-            ++begin;
-            continue;
-        }
-        std::int64_t end = begin + 1;
-        while (end < chunk.logits_rows && end - begin < chunk_tokens && inside(end)) ++end;
-        const int m = static_cast<int>(end - begin);
-        float* normed = input_.as<float>();
-        for (int j = 0; j < m; ++j) {
-            const std::int64_t row = chunk.logits_for[begin + j] - chunk.first;
-            kernels_.rms_norm(hidden_.as<float>() + row * hidden_stride_, weights_.norm, k, config_.hidden,
-                              config_.eps, normed + std::int64_t{j} * k);
-        }
-        float* y = chunk.logits + begin * config_.vocab;
-        if (weights_.has_int8_head) {
-            std::int8_t* planes = codes_.as<std::int8_t>();
-            std::int8_t* quads = quads_.as<std::int8_t>();
-            for (int j = 0; j < m; ++j) {
-                kernels_.quantise_planes(normed + std::int64_t{j} * k, k, planes, planes + k,
-                                         scales_.as<float>() + j, sums_.as<std::int32_t>() + 2 * j);
-                store_quad_column(planes, k, quads, 2 * j);
-                store_quad_column(planes + k, k, quads, 2 * j + 1);
-            }
-            for (std::int64_t column = 2 * m; column % quad; ++column)
-                store_quad_column(nullptr, k, quads, column);
-            const PlaneRows x{m, quads, scales_.as<float>(), sums_.as<std::int32_t>()};
-            pool_.for_ranges(round_up(config_.vocab, group_rows) / group_rows,
-                             [&](std::int64_t from, std::int64_t to, int) {
-                                 kernels_.bytes(weights_.int8_head, static_cast<int>(from),
-                                                static_cast<int>(to), x, y, config_.vocab);
-                             });
-        } else {
-            pool_.for_ranges(config_.vocab, [&](std::int64_t from, std::int64_t to, int) {
-                kernels_.dense(weights_.stored_head, static_cast<int>(from), static_cast<int>(to), normed, k,
-                               m, y, config_.vocab);
-            });
-        }
-        if (chunk.trace) {
-            trace_rows(*chunk.trace, "norm", normed, k, config_.hidden, m);
-            trace_rows(*chunk.trace, "logits", y, config_.vocab, config_.vocab, m);
-        }
-        begin = end;
     }
 }
 
@@ -325,23 +167,7 @@ void Model::run_chunk(const Chunk& chunk) {
             kernels_.add(hidden + row * hidden_stride_, result_.as<float>() + row * hidden_stride_, hidden_k);
             norm_and_prepare(row, layer.post_attention_norm);
         });
-        product(layer.gate_up, chunk, gate_up_.as<float>());
-        if (chunk.trace) {
-            trace_product(chunk, layer.gate_up, prefix + "mlp.gate_proj", 0, config_.ffn, config_.hidden);
-            trace_product(chunk, layer.gate_up, prefix + "mlp.up_proj", weights_.gate_rows, config_.ffn,
-                          config_.hidden);
-        }
-        for_rows(chunk, [&](std::int64_t row) {
-            float* gate = gate_up_.as<float>() + row * 2 * ffn_stride_;
-            float* x = scratch_row(row);
-            (config_.relu2 ? kernels_.relu2_gate : kernels_.silu_gate)(gate, gate + ffn_stride_, ffn_k, x);
-            if (layer.ffn_sub_norm)
-                kernels_.rms_norm(x, layer.ffn_sub_norm, ffn_k, config_.ffn, config_.eps, x);
-            prepare(chunk, row, x, config_.ffn);
-        });
-        product(layer.down, chunk, result_.as<float>());
-        if (chunk.trace)
-            trace_product(chunk, layer.down, prefix + "mlp.down_proj", 0, config_.hidden, config_.ffn);
+        feed_forward(chunk, n, prefix);
         for_rows(chunk, [&](std::int64_t row) {
             kernels_.add(hidden + row * hidden_stride_, result_.as<float>() + row * hidden_stride_, hidden_k);
             if (n + 1 < config_.layers) norm_and_prepare(row, weights_.layers[n + 1].input_norm);

@@ -61,6 +61,7 @@ private:
                        std::int64_t first_row, std::int64_t rows, std::int64_t k);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
     void attend(const Chunk& chunk, int layer);
+    void feed_forward(const Chunk& chunk, int layer, const std::string& prefix);
     void head(const Chunk& chunk);
     void for_rows(const Chunk& chunk, auto&& work);
 

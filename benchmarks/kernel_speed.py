@@ -20,11 +20,11 @@ from tritwise.measure.shapes import SHAPES, random_tensors, shape_config
 
 def step(backend: CpuBackend, tokens: np.ndarray, slots: np.ndarray, positions: np.ndarray, rows: np.ndarray) -> float:
     """Seconds of one call."""
-    batch = Batch(*(array.astype(np.int32) for array in (tokens, slots, positions, rows)))
+    batch = Batch(*(array.astype(np.int32) for array in (tokens, slots, positions, rows[:0], rows)))
     begin = time.perf_counter()
-    logits = backend.forward(batch)
+    output = backend.forward(batch)
     seconds = time.perf_counter() - begin
-    if not np.isfinite(logits).all():
+    if (output.best < 0).any():
         raise SystemExit("the logits are not finite")
     return seconds
 

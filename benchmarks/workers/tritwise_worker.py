@@ -23,7 +23,7 @@ def main() -> None:
         ids = rng.integers(0, config.vocab_size, count, dtype=np.int32)
         positions = np.arange(begin, begin + count, dtype=np.int32)
         backend.forward(Batch(tokens=ids, slots=np.zeros(count, np.int32), positions=positions,
-                              logits_for=np.array([count - 1], np.int32)))
+                              logits_for=np.empty(0, np.int32), best_for=np.array([count - 1], np.int32)))
 
     def run() -> dict[str, float]:
         step(prompt, 0)

@@ -1,6 +1,7 @@
 // Python's view of the core: arrays in, arrays out. native/README.md is its contract.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 
 #include "bandwidth.hpp"
@@ -197,16 +199,24 @@ static void set_dense(Model& model, const std::string& name,
     model.weights().set_dense(name, array.data(), type, shape);
 }
 
-static Output<float> forward(Model& model, Input<std::int32_t, 1> tokens, Input<std::int32_t, 1> slots,
-                             Input<std::int32_t, 1> positions, Input<std::int32_t, 1> logits_for) {
+static nb::tuple forward(Model& model, Input<std::int32_t, 1> tokens, Input<std::int32_t, 1> slots,
+                         Input<std::int32_t, 1> positions, Input<std::int32_t, 1> logits_for,
+                         const std::optional<Input<std::int32_t, 1>>& best_for) {
     if (slots.shape(0) != tokens.shape(0) || positions.shape(0) != tokens.shape(0))
         throw std::invalid_argument("tokens, slots and positions must have one length");
     auto logits = new_array<float>({logits_for.shape(0), static_cast<std::size_t>(model.config().vocab)});
-    const nb::gil_scoped_release released;
-    const std::lock_guard lock(model.mutex);
-    model.forward(tokens.data(), slots.data(), positions.data(), static_cast<std::int64_t>(tokens.shape(0)),
-                  logits_for.data(), static_cast<std::int64_t>(logits_for.shape(0)), logits.data());
-    return logits;
+    const std::size_t best_rows = best_for ? best_for->shape(0) : 0;
+    auto best = new_array<std::int32_t>({best_rows});
+    {
+        const nb::gil_scoped_release released;
+        const std::lock_guard lock(model.mutex);
+        model.forward(tokens.data(), slots.data(), positions.data(),
+                      static_cast<std::int64_t>(tokens.shape(0)), logits_for.data(),
+                      static_cast<std::int64_t>(logits_for.shape(0)), logits.data(),
+                      best_rows ? best_for->data() : nullptr, static_cast<std::int64_t>(best_rows),
+                      best.data());
+    }
+    return nb::make_tuple(logits, best);
 }
 
 template <class T>
@@ -263,7 +273,8 @@ NB_MODULE(_native, m) {
         .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
         .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
         .def("finish", [](Model& self) { locked(self, [&] { self.finish(); }); })
-        .def("forward", &forward, "tokens"_a, "slots"_a, "positions"_a, "logits_for"_a)
+        .def("forward", &forward, "tokens"_a, "slots"_a, "positions"_a, "logits_for"_a,
+             "best_for"_a = nb::none())
         .def("trace", &trace, "tokens"_a)
         .def(
             "reset", [](Model& self, int slot) { locked(self, [&] { self.reset(slot); }); }, "slot"_a)

@@ -15,9 +15,13 @@ constexpr std::int64_t chunk_tokens = 256;
 struct Model::Chunk {
     const std::int32_t *tokens, *slots, *positions;
     std::int64_t n;
-    const std::int32_t* logits_for;  // rows within the whole call; `first` is this chunk's first token
-    std::int64_t logits_rows, first;
-    float* logits;
+    std::int64_t first;              // this chunk's first token in the whole call
+    const std::int32_t* logits_for;  // rows within the whole call
+    std::int64_t logits_rows;
+    float* logits;  // [logits_rows, vocab]
+    const std::int32_t* best_for;
+    std::int64_t best_rows;
+    std::int32_t* best;  // [best_rows]
     Trace* trace;
 };
 

@@ -179,7 +179,7 @@ void Model::run_chunk(const Chunk& chunk) {
 }
 
 void Model::check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
-                  std::int64_t n, const std::int32_t* logits_for, std::int64_t rows) {
+                  std::int64_t n, const std::int32_t* wanted, std::int64_t rows) {
     if (!finished_) throw std::invalid_argument("finish() was not called: the weights are not complete");
     const auto text = [](std::int64_t value) { return std::to_string(value); };
     std::vector<std::int32_t> next(slots_ + 1,
@@ -206,17 +206,19 @@ void Model::check(const std::int32_t* tokens, const std::int32_t* slots, const s
         next[slot] = position + 1;
     }
     for (std::int64_t j = 0; j < rows; ++j)
-        if (logits_for[j] < 0 || logits_for[j] >= n)
-            throw std::out_of_range("logits are asked for token " + text(logits_for[j]) + " of " + text(n));
+        if (wanted[j] < 0 || wanted[j] >= n)
+            throw std::out_of_range("logits are asked for token " + text(wanted[j]) + " of " + text(n));
 }
 
 void Model::forward(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
-                    std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits) {
+                    std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits,
+                    const std::int32_t* best_for, std::int64_t best_rows, std::int32_t* best) {
     check(tokens, slots, positions, n, logits_for, rows);
+    check(tokens, slots, positions, n, best_for, best_rows);
     for (std::int64_t first = 0; first < n; first += chunk_tokens) {
         const std::int64_t count = std::min(chunk_tokens, n - first);
-        run_chunk({tokens + first, slots + first, positions + first, count, logits_for, rows, first, logits,
-                   nullptr});
+        run_chunk({tokens + first, slots + first, positions + first, count, first, logits_for, rows, logits,
+                   best_for, best_rows, best, nullptr});
         for (std::int64_t i = first; i < first + count; ++i) cache_.length(slots[i]) = positions[i] + 1;
     }
 }
@@ -237,8 +239,8 @@ Trace Model::trace(const std::int32_t* tokens, std::int64_t n) {
     std::vector<float> logits(static_cast<std::size_t>(n) * config_.vocab);
     for (std::int64_t first = 0; first < n; first += chunk_tokens) {
         const std::int64_t count = std::min(chunk_tokens, n - first);
-        run_chunk({tokens + first, slots.data() + first, positions.data() + first, count, positions.data(), n,
-                   first, logits.data(), &trace});
+        run_chunk({tokens + first, slots.data() + first, positions.data() + first, count, first,
+                   positions.data(), n, logits.data(), nullptr, 0, nullptr, &trace});
     }
     return trace;
 }

@@ -32,11 +32,13 @@ public:
     const Weights& weights() const { return weights_; }
     void finish();
 
-    // logits [rows, vocab], row j for token logits_for[j]. Nothing changes when it throws: std::out_of_range
-    // for bad ids, slots, positions and rows, std::invalid_argument for tokens of a slot that are not
-    // consecutive.
+    // logits [rows, vocab], row j for token logits_for[j]; best [best_rows], the id with the largest logit for
+    // token best_for[j], the lowest among equals, -1 where the largest is not a finite number. Nothing changes
+    // when it throws: std::out_of_range for bad ids, slots, positions and rows, std::invalid_argument for
+    // tokens of a slot that are not consecutive.
     void forward(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
-                 std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits);
+                 std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits,
+                 const std::int32_t* best_for, std::int64_t best_rows, std::int32_t* best);
     Trace trace(const std::int32_t* tokens, std::int64_t n);
 
     void reset(int slot);
@@ -53,7 +55,7 @@ private:
     struct Chunk;
     void run_chunk(const Chunk& chunk);
     void check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
-               std::int64_t n, const std::int32_t* logits_for, std::int64_t rows);
+               std::int64_t n, const std::int32_t* wanted, std::int64_t rows);
     // x (a row of `width` floats, padded) made ready for the next product.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
     void product(const Linear& matrix, const Chunk& chunk, float* y);
@@ -63,6 +65,9 @@ private:
     void attend(const Chunk& chunk, int layer);
     void feed_forward(const Chunk& chunk, int layer, const std::string& prefix);
     void head(const Chunk& chunk);
+    // The last norm of rows of the chunk into input_, one after another; then their logits.
+    void norm_rows(const Chunk& chunk, const std::int32_t* rows, int m);
+    void head_logits(int m, float* y);
     void for_rows(const Chunk& chunk, auto&& work);
 
     const ModelConfig config_;
@@ -79,7 +84,7 @@ private:
     Buffer hidden_, qkv_, attention_, gate_up_, result_, scratch_, rope_;
     // The input of the product that comes next, as floats or quantised, and the int32 results when traced.
     Buffer input_, codes_, quads_, scales_, sums_, accumulators_;
-    Buffer unpack_scratch_, attention_scratch_;
+    Buffer unpack_scratch_, attention_scratch_, best_logits_;
     std::int64_t attention_scratch_floats_;
 };
 

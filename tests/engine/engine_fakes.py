@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import SPECIAL_TOKENS
-from tritwise.engine.backend import BackendInfo, Batch
+from tritwise.engine.backend import BackendInfo, Batch, Output
 
 CORPUS = ["def add(a, b):\n    return a + b\n", "for i in range(10):\n    print(i)\n",
           "class Größe:\n    'naïve café, 漢字 and 😀'\n"] * 4
@@ -48,7 +48,7 @@ class FakeBackend:
         seed = zlib.crc32(np.array(tokens, dtype=np.int32).tobytes())
         return np.random.default_rng(seed).normal(0, 3, self.vocab_size).astype(np.float32)
 
-    def forward(self, batch: Batch) -> np.ndarray:
+    def forward(self, batch: Batch) -> Output:
         self.before_forward(batch)
         self.batches.append(batch)
         rows = []
@@ -57,7 +57,10 @@ class FakeBackend:
             self.cache[slot] = [*self.cache[slot][:position], int(token)]
             rows.append(list(self.cache[slot]))
         wanted = [self.logits_after(rows[row]) for row in batch.logits_for]
-        return np.array(wanted, dtype=np.float32).reshape(len(wanted), self.vocab_size)
+        candidates = [self.logits_after(rows[row]) for row in batch.best_for]
+        best = [int(logits.argmax()) if np.isfinite(logits.max()) else -1 for logits in candidates]
+        return Output(np.array(wanted, dtype=np.float32).reshape(len(wanted), self.vocab_size),
+                      np.array(best, dtype=np.int32))
 
     def close(self) -> None:
         self.cache = []

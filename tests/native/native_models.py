@@ -103,7 +103,7 @@ def run(model: "_native.Model", tokens: NDArray[np.int32], *, slot: int = 0, sta
         n = len(piece)
         parts.append(model.forward(piece, np.full(n, slot, np.int32),
                                    np.arange(start + begin, start + begin + n, dtype=np.int32),
-                                   np.arange(n, dtype=np.int32)))
+                                   np.arange(n, dtype=np.int32))[0])
     return np.concatenate(parts)
 
 

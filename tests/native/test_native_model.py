@@ -134,7 +134,7 @@ def test_logits_are_equal_to_the_bit_beside_other_sequences(variant, kernel):
         prefill = other[2 * i % 32:2 * i % 32 + 2]
         start = 2 * i % 32
         tokens = np.concatenate([prefill[:1], [token], prefill[1:], [other[i]]]).astype(np.int32)
-        found = model.forward(tokens, ints(0, 2, 0, 3), ints(start, i, start + 1, i), ints(1))
+        found, _ = model.forward(tokens, ints(0, 2, 0, 3), ints(start, i, start + 1, i), ints(1))
         assert found.tobytes() == alone[i:i + 1].tobytes()
 
 
@@ -168,10 +168,38 @@ def test_logits_come_in_the_order_in_which_they_are_asked_for():
     n = len(TOKENS)
     model.reset(0)
     rows = ints(39, 0, 7, 8, 9, 7)
-    found = model.forward(TOKENS, np.zeros(n, np.int32), np.arange(n, dtype=np.int32), rows)
+    found, _ = model.forward(TOKENS, np.zeros(n, np.int32), np.arange(n, dtype=np.int32), rows)
     assert found.tobytes() == all_rows[rows].tobytes()
-    assert model.forward(ints(1), ints(0), ints(n), ints()).shape == (0, 70)
+    assert model.forward(ints(1), ints(0), ints(n), ints())[0].shape == (0, 70)
     assert model.length(0) == n + 1
+
+
+@pytest.mark.parametrize("head", ["stored", "int8"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_best_ids_are_those_of_the_largest_logits(kernel, head):
+    c = config()
+    weights = random_weights(c)
+    twin = weights["model.embed_tokens.weight"]
+    twin[40:] = twin[:30]  # equal logits: the lower id wins
+    model = load(c, weights, threads=2, kernel=kernel, head=head)
+    all_rows = run(model, TOKENS)
+    n = len(TOKENS)
+    model.reset(0)
+    rows, best_rows = ints(39, 3), ints(5, 38, *range(n), 5)
+    logits, best = model.forward(TOKENS, np.zeros(n, np.int32), np.arange(n, dtype=np.int32), rows, best_rows)
+    assert logits.tobytes() == all_rows[rows].tobytes()
+    np.testing.assert_array_equal(best, all_rows.argmax(axis=1)[best_rows])
+    assert (best < 40).all()
+
+
+@pytest.mark.parametrize("head", ["stored", "int8"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_there_is_no_best_id_among_logits_that_are_not_numbers(bad, head):
+    c = config()
+    weights = random_weights(c)
+    weights["model.norm.weight"][7] = bad
+    model = load(c, weights, head=head)
+    assert model.forward(ints(1), ints(0), ints(0), ints(), ints(0))[1].tolist() == [-1]
 
 
 def test_a_trace_leaves_the_slots_alone_and_equals_a_run():

@@ -3,16 +3,16 @@
     model = load("runs/quickstart/ternary")
     print(model.generate("def add(a, b):", max_tokens=32).text)
 
-The scheduler and the sampler see a backend only as `Backend.forward(batch) -> logits`. No PyTorch.
+The scheduler and the sampler see a backend only as `Backend.forward(batch) -> Output`. No PyTorch.
 """
 
-from tritwise.engine.backend import Backend, BackendInfo, Batch, available_cores
+from tritwise.engine.backend import Backend, BackendInfo, Batch, Output, available_cores
 from tritwise.engine.cpu import CpuBackend, kernels
 from tritwise.engine.model import Model, Stream, load
 from tritwise.engine.sampling import Sampling
 from tritwise.engine.sequence import Completion
 
 __all__ = [
-    "Backend", "BackendInfo", "Batch", "Completion", "CpuBackend", "Model", "Sampling", "Stream", "available_cores",
+    "Backend", "BackendInfo", "Batch", "Completion", "CpuBackend", "Model", "Output", "Sampling", "Stream", "available_cores",
     "kernels", "load",
 ]

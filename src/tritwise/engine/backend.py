@@ -1,7 +1,7 @@
 """The contract between the scheduler and whatever computes: token ids with slots and positions in, logits out."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -15,13 +15,26 @@ class Batch:
 
     `tokens`, `slots`, `positions` are int32 [n]: row i is token `tokens[i]` of the sequence in cache slot `slots[i]`
     at `positions[i]`. The rows of one slot stand in ascending order of position and continue what the slot holds;
-    a smaller first position rewinds it. `logits_for` is int32 [m]: the rows whose logits are wanted.
+    a smaller first position rewinds it. `logits_for` is int32 [m]: the rows whose logits are wanted. `best_for` is
+    int32 [b]: the rows of which only the most likely id is wanted, which is cheaper.
     """
 
     tokens: NDArray[np.int32]
     slots: NDArray[np.int32]
     positions: NDArray[np.int32]
     logits_for: NDArray[np.int32]
+    best_for: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a step gives: `logits` float32 [m, vocab] for `logits_for`, `best` int32 [b] for `best_for`.
+
+    `best` is the lowest id among equal largest logits, and -1 where the largest logit is NaN or infinite.
+    """
+
+    logits: NDArray[np.float32]
+    best: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,8 @@ class Backend(Protocol):
     @property
     def info(self) -> BackendInfo: ...
 
-    def forward(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits float32 [m, vocab] of the rows in `batch.logits_for`."""
+    def forward(self, batch: Batch) -> Output:
+        """The logits of the rows in `batch.logits_for`, the most likely ids of those in `batch.best_for`."""
         ...
 
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
-from tritwise.engine.backend import BackendInfo, Batch, available_cores
+from tritwise.engine.backend import BackendInfo, Batch, Output, available_cores
 from tritwise.formats import TernaryTensor
 
 HEADS = ("int8", "stored")
@@ -80,9 +80,10 @@ class CpuBackend:
             bits = np.ascontiguousarray(tensor).view(np.uint16)
             self._model.set_dense(name, bits, dtype=tensor.dtype.name)
 
-    def forward(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits float32 [m, vocab] of the rows in `batch.logits_for`; other threads run Python meanwhile."""
-        return self._model.forward(batch.tokens, batch.slots, batch.positions, batch.logits_for)
+    def forward(self, batch: Batch) -> Output:
+        """Logits and most likely ids as `batch` asks; other threads run Python meanwhile."""
+        return Output(*self._model.forward(batch.tokens, batch.slots, batch.positions, batch.logits_for,
+                                           batch.best_for))
 
     def close(self) -> None:
         """Give the weights and caches back."""

@@ -96,16 +96,26 @@ def distribution(logits: NDArray[np.float32], how: Sampling) -> tuple[NDArray[np
     return np.arange(len(logits)) if ids is None else ids, weights / weights.sum()
 
 
+def _not_numbers(position: int) -> TritwiseError:
+    return TritwiseError(f"the model's logits at position {position} are not numbers",
+                         why="the largest of them is NaN or infinite",
+                         fix="check the weights with: tritwise inspect MODEL")
+
+
+def checked_best(token: int, position: int) -> int:
+    """The greedy token for `position` as a backend found it. Raises TritwiseError for -1, as `sample` does."""
+    if token < 0:
+        raise _not_numbers(position)
+    return token
+
+
 def sample(logits: NDArray[np.float32], how: Sampling, position: int) -> int:
     """The token for `position`, from its logits float32 [vocab].
 
     Greedy takes the lowest id among equal largest logits. Raises TritwiseError when a logit is NaN or +infinity.
     """
-    largest = logits.max()  # NaN wins a maximum, so one look finds it
-    if not np.isfinite(largest):
-        raise TritwiseError(f"the model's logits at position {position} are not numbers",
-                            why=f"the largest of {len(logits)} is {largest}",
-                            fix="check the weights with: tritwise inspect MODEL")
+    if not np.isfinite(logits.max()):  # NaN wins a maximum, so one look finds it
+        raise _not_numbers(position)
     if how.temperature == 0:
         return int(logits.argmax())
     ids, weights = _candidates(logits, how)

@@ -97,26 +97,29 @@ class Scheduler:
         parts = self._plan()
         if not parts:
             return
-        tokens, slots, positions, wanted, row = [], [], [], [], 0
+        tokens, slots, positions, wanted, best, row = [], [], [], [], [], 0
         for slot, sequence, start, stop, first in parts:
             tokens += sequence.ids[start:stop]
             slots += [slot] * (stop - start)
             positions += range(start, stop)
-            wanted += range(row + first - start, row + stop - start)
+            rows = best if sequence.only_best else wanted
+            rows += range(row + first - start, row + stop - start)
             row += stop - start
-        batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, wanted)))
+        batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, wanted, best)))
         try:
-            logits = self._backend.forward(batch)
+            output = self._backend.forward(batch)
         except Exception as error:
             for _, sequence, *_ in parts:
                 self._fail(sequence, error)
             return
-        row = 0
+        row, best_row = 0, 0
         for slot, sequence, _, stop, first in parts:
-            count = stop - first
+            begin, count = best_row if sequence.only_best else row, stop - first
             try:
-                if count:
-                    sequence.take(first, logits[row:row + count])
+                if count and sequence.only_best:
+                    sequence.take_best(first, output.best[begin:begin + count])
+                elif count:
+                    sequence.take(first, output.logits[begin:begin + count])
                 sequence.fed = stop
                 if sequence.done:
                     self._running.pop(slot)
@@ -126,7 +129,10 @@ class Scheduler:
             except BaseException as interrupt:  # this one is half changed; the others repeat the step
                 self._fail(sequence, interrupt)
                 raise
-            row += count
+            if sequence.only_best:
+                best_row += count
+            else:
+                row += count
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
         self._running = {slot: other for slot, other in self._running.items() if other is not sequence}

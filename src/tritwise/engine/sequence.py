@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tritwise.engine.sampling import Sampling, sample
+from tritwise.engine.sampling import Sampling, checked_best, sample
 from tritwise.engine.text import Detokenizer, StopStrings
 
 
@@ -55,9 +55,18 @@ class Sequence(ABC):
     def first_row(self, start: int, stop: int) -> int:
         """From which of the ids [start, stop) on logits are wanted; `stop` for none."""
 
+    @property
+    def only_best(self) -> bool:
+        """Whether the most likely ids are enough: `take_best` is called instead of `take`."""
+        return False
+
     @abstractmethod
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
         """Receive the logits [m, vocab] of the ids start..start+m."""
+
+    def take_best(self, start: int, best: NDArray[np.int32]) -> None:
+        """Receive the ids [m] with the largest logits after each of start..start+m; -1 where they are not numbers."""
+        raise NotImplementedError
 
     @property
     @abstractmethod
@@ -94,8 +103,17 @@ class Generation(Sequence):
     def first_row(self, start: int, stop: int) -> int:
         return stop - 1 if stop == len(self.ids) else stop
 
+    @property
+    def only_best(self) -> bool:
+        return self._sampling.temperature == 0
+
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
-        token = sample(logits[0], self._sampling, len(self.ids))
+        self._append(sample(logits[0], self._sampling, len(self.ids)))
+
+    def take_best(self, start: int, best: NDArray[np.int32]) -> None:
+        self._append(checked_best(int(best[0]), len(self.ids)))
+
+    def _append(self, token: int) -> None:
         self._last = time.perf_counter()
         self._first = self._first or self._last
         if token in self._end_ids:

@@ -135,10 +135,10 @@ def _forward(backend: Backend, tokens: list[int], start: int, *, last: bool) -> 
     """Feed tokens from position `start` on; with `last`, the greedy choice for what follows them."""
     count = len(tokens)
     wanted = np.arange(count - 1, count) if last else np.arange(0)
-    logits = backend.forward(Batch(
+    output = backend.forward(Batch(
         np.array(tokens, dtype=np.int32), np.zeros(count, dtype=np.int32),
-        np.arange(start, start + count, dtype=np.int32), wanted.astype(np.int32)))
-    return int(logits[0].argmax()) if last else None
+        np.arange(start, start + count, dtype=np.int32), np.empty(0, dtype=np.int32), wanted.astype(np.int32)))
+    return int(output.best[0]) if last else None
 
 
 def _prefill(backend: Backend, tokens: list[int], chunk: int) -> float:

@@ -13,6 +13,6 @@ from tritwise.engine.sampling import Sampling
 from tritwise.engine.sequence import Completion
 
 __all__ = [
-    "Backend", "BackendInfo", "Batch", "Completion", "CpuBackend", "Model", "Output", "Sampling", "Stream", "available_cores",
-    "kernels", "load",
+    "Backend", "BackendInfo", "Batch", "Completion", "CpuBackend", "Model", "Output", "Sampling", "Stream",
+    "available_cores", "kernels", "load",
 ]

@@ -112,7 +112,8 @@ static double read_bandwidth(int threads, std::int64_t size_bytes, int repeats) 
     return measure_read_bandwidth(threads, size_bytes, repeats);
 }
 
-static ModelConfig parse_config(const nb::dict& config) {
+static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& inverse_frequencies,
+                                float rope_factor) {
     const auto number = [&](const char* key) {
         const int value = nb::cast<int>(config[key]);
         if (value < 1) throw std::invalid_argument(std::string(key) + " is " + std::to_string(value));
@@ -138,7 +139,6 @@ static ModelConfig parse_config(const nb::dict& config) {
     result.kv_heads = number("num_key_value_heads");
     result.head_dim = number("head_dim");
     result.eps = static_cast<float>(nb::cast<double>(config["rms_norm_eps"]));
-    result.rope_theta = nb::cast<double>(config["rope_theta"]);
     result.tied = nb::cast<bool>(config["tie_word_embeddings"]);
     result.sub_norms = choice("model_type", "bitnet", "llama");
     result.relu2 = choice("hidden_act", "relu2", "silu");
@@ -151,11 +151,18 @@ static ModelConfig parse_config(const nb::dict& config) {
     // Integer sums of 16-bit products (8-bit head) and the float sums of codes are exact up to here.
     if (result.hidden > 65536 || result.ffn > 1 << 18 || result.heads * result.head_dim > 1 << 18)
         throw std::invalid_argument("hidden_size above 65536 or a linear with more than 262144 inputs");
+    const auto frequencies = static_cast<std::int64_t>(inverse_frequencies.shape(0));
+    if (frequencies != result.head_dim / 2)
+        throw std::invalid_argument("inverse_frequencies has " + std::to_string(frequencies) + " values, " +
+                                    std::to_string(result.head_dim / 2) + " are needed, half of head_dim");
+    result.inverse_frequencies.assign(inverse_frequencies.data(), inverse_frequencies.data() + frequencies);
+    result.rope_factor = rope_factor;
     return result;
 }
 
 static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, const std::string& kernel,
-                                        const std::string& head, int slots, int context) {
+                                        const std::string& head, int slots, int context,
+                                        const Input<float, 1>& inverse_frequencies, float rope_factor) {
     check_threads(threads);
     if (head != "stored" && head != "int8")
         throw std::invalid_argument("head is '" + head + "', 'stored' or 'int8' is needed");
@@ -163,7 +170,7 @@ static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, con
         throw std::invalid_argument("slots is " + std::to_string(slots) + ", at least 1 is needed");
     if (context < 1)
         throw std::invalid_argument("context is " + std::to_string(context) + ", at least 1 is needed");
-    const ModelConfig parsed = parse_config(config);
+    const ModelConfig parsed = parse_config(config, inverse_frequencies, rope_factor);
     const nb::gil_scoped_release released;
     return std::make_unique<Model>(parsed, threads, kernel, head == "int8", slots, context);
 }
@@ -269,7 +276,7 @@ NB_MODULE(_native, m) {
     nb::class_<Model>(m, "Model",
                       "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")
         .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a, "slots"_a,
-             "context"_a)
+             "context"_a, "inverse_frequencies"_a, "rope_factor"_a)
         .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
         .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
         .def("finish", [](Model& self) { locked(self, [&] { self.finish(); }); })

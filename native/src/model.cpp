@@ -41,12 +41,6 @@ Model::Model(const ModelConfig& config, int threads, const std::string& kernel, 
     unpack_scratch_ = Buffer(static_cast<std::size_t>(threads) * group_rows * input_stride_, Pages::huge);
     attention_scratch_floats_ = round_up(attention_scratch(config.head_dim, round_up(context, 16)), 16);
     attention_scratch_ = make(threads * attention_scratch_floats_);
-    for (int i = 0; i < config.head_dim; i += 2) {
-        // In float32 as transformers computes them: the angles depend on this rounding.
-        const float exponent = static_cast<float>(i) / static_cast<float>(config.head_dim);
-        inverse_frequencies_.push_back(1.0f /
-                                       static_cast<float>(std::pow(config.rope_theta, double{exponent})));
-    }
 }
 
 void Model::finish() {
@@ -131,9 +125,9 @@ void Model::run_chunk(const Chunk& chunk) {
         kernels_.load_row(weights_.embedding, chunk.tokens[row], hidden + row * hidden_stride_);
         float* table = rope_.as<float>() + row * config_.head_dim;
         for (int i = 0; i < half; ++i) {
-            const float angle = static_cast<float>(chunk.positions[row]) * inverse_frequencies_[i];
-            table[i] = static_cast<float>(std::cos(double{angle}));
-            table[half + i] = static_cast<float>(std::sin(double{angle}));
+            const float angle = static_cast<float>(chunk.positions[row]) * config_.inverse_frequencies[i];
+            table[i] = static_cast<float>(std::cos(double{angle})) * config_.rope_factor;
+            table[half + i] = static_cast<float>(std::sin(double{angle})) * config_.rope_factor;
         }
         norm_and_prepare(row, weights_.layers[0].input_norm);
     });

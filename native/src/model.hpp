@@ -78,7 +78,6 @@ private:
     const int slots_, context_;
     bool finished_ = false;
 
-    std::vector<float> inverse_frequencies_;
     // Activations of a chunk, row-major with padded strides. Padding is zero and stays so.
     int hidden_stride_, attention_stride_, qkv_stride_, ffn_stride_, input_stride_;
     Buffer hidden_, qkv_, attention_, gate_up_, result_, scratch_, rope_;

@@ -15,7 +15,8 @@ namespace tritwise {
 struct ModelConfig {
     int vocab, hidden, ffn, layers, heads, kv_heads, head_dim;
     float eps;
-    double rope_theta;
+    std::vector<float> inverse_frequencies;  // of the rotary embedding, [head_dim / 2]
+    float rope_factor;                       // times cos and sin
     bool tied;       // the head is the embedding
     bool sub_norms;  // model_type bitnet
     bool relu2;      // else SiLU

@@ -12,6 +12,7 @@ import pytest
 
 from tritwise import load
 from tritwise.cli.output import format_bytes, print_table
+from tritwise.evaluate import perplexity
 from tritwise.formats import open_model
 
 PROMPT = "def add(a, b):\n"
@@ -44,6 +45,24 @@ def test_generate_stops_before_a_stop_text(tritwise, model_directory):
     child = tritwise("generate", model_directory, "--prompt", PROMPT, "--max-tokens", 30, "--stop", stop, "--stop",
                      "-@")
     assert child.stdout == text[:text.index(stop)] + "\n"
+
+
+def test_generate_and_perplexity_stretch_the_models_positions(tritwise, model_directory, tmp_path):
+    positions = open_model(model_directory).config.max_position_embeddings
+    scaling = {"rope_type": "yarn", "factor": 4}
+    long = "x = 1\n" * positions
+    with load(model_directory, context=2 * positions, rope_scaling=scaling) as model:
+        expected = model.generate(PROMPT, max_tokens=12).text
+        nats = perplexity(model, long)
+    options = ("--rope-scaling", "yarn", "--rope-scale", 4, "--context", 2 * positions)
+    child = tritwise("generate", model_directory, "--prompt", PROMPT, "--max-tokens", 12, *options)
+    assert child.stdout == expected + "\n"
+    (tmp_path / "long.py").write_text(long)
+    found = json.loads(tritwise("perplexity", model_directory, tmp_path / "long.py", "--json", *options).stdout)
+    assert found == nats.to_json()
+    refused = tritwise("generate", model_directory, "--prompt", PROMPT, "--rope-scale", 4)
+    assert refused.returncode == 1
+    assert "--rope-scale needs --rope-scaling" in refused.stderr
 
 
 def test_generate_fills_a_gap_when_a_suffix_is_given(tritwise, model_directory):

@@ -200,7 +200,7 @@ def test_a_configuration_that_is_no_json_object_is_refused(make_directory, conte
     ({"num_hidden_layers": 1}, "model.layers.1."),
     ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
     ({"rope_theta": float("inf")}, "rope_theta"),
-    ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "rope_parameters"),
+    ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type 'dynamic'"),
     ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "rope_parameters"),
     ({"quantization_config": {"quant_method": "gptq"}}, "quant_method"),
     ({"quantization_config": {"quant_method": "bitnet", "linear_class": "other"}}, "linear_class"),

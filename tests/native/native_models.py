@@ -74,10 +74,16 @@ def from_bfloat16(values: NDArray[np.uint16]) -> NDArray[np.float32]:
     return (values.astype(np.uint32) << 16).view(np.float32)
 
 
+def rotary_of(c: dict[str, Any]) -> dict[str, Any]:
+    """The native model's arguments for the rotary embedding of a configuration without scaling."""
+    frequencies = c["rope_theta"] ** (-np.arange(0, c["head_dim"], 2) / c["head_dim"])
+    return {"inverse_frequencies": frequencies.astype(np.float32), "rope_factor": 1.0}
+
+
 def load(c: dict[str, Any], weights: Weights, *, dtype: str = "float32", threads: int = 1, kernel: str = "",
          head: str = "stored", slots: int = 4, context: int = 64) -> "_native.Model":
     model = _native.Model(c, threads=threads, kernel=kernel or _native.kernels()[0], head=head, slots=slots,
-                          context=context)
+                          context=context, **rotary_of(c))
     for name, weight in weights.items():
         if isinstance(weight, tuple):
             codes, scale = weight

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from native_models import config, ints, load, pack_stripes, random_weights, run
+from native_models import config, ints, load, pack_stripes, random_weights, rotary_of, run
 
 from tritwise import _native
 
@@ -62,7 +62,8 @@ def test_a_trace_longer_than_the_context_is_refused(model):
 
 def new_model(**changes):
     settings = {"threads": 1, "kernel": KERNEL, "head": "stored", "slots": 1, "context": 8} | changes
-    return _native.Model(settings.pop("config", config()), **settings)
+    c = settings.pop("config", config())
+    return _native.Model(c, **(rotary_of(c) | settings))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -74,6 +75,7 @@ def new_model(**changes):
     ({"config": config(hidden_act="gelu")}, "hidden_act is 'gelu'"),
     ({"config": config(linear_type="int4")}, "linear_type is 'int4'"),
     ({"config": config(num_key_value_heads=3)}, "multiple of num_key_value_heads"),
+    ({"inverse_frequencies": np.ones(5, np.float32)}, "inverse_frequencies has 5 values, 6 are needed"),
     ({"config": config(hidden_size=52)}, "heads \\* head_dim = hidden_size"),
 ])
 def test_settings_that_cannot_work_are_refused(changes, message):

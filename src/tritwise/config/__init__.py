@@ -12,8 +12,9 @@ from tritwise.config.recipe import (
     VariantRecipe,
     load_recipe,
 )
+from tritwise.config.rope import RopeScaling
 
 __all__ = [
     "DataRecipe", "FilterRecipe", "FimRecipe", "ModelConfig", "ParameterCount", "QuantizationConfig", "Recipe",
-    "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe", "VariantRecipe", "load_recipe",
+    "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe", "VariantRecipe", "load_recipe",
 ]

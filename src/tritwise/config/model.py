@@ -4,11 +4,13 @@ config.json is read and written without renaming. The one key Hugging Face has n
 `linear_type` (ternary, binary or dense linears).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config.rope import RopeScaling, Rotary, filled, rotary, stretched
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -25,7 +27,6 @@ _HARMLESS_KEYS = frozenset({
 _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "attention_bias": (False, None),
     "mlp_bias": (False, None),
-    "rope_scaling": (None,),
     "partial_rotary_factor": (1.0, None),
 }
 # What transformers takes for a key that a config.json leaves out; only keys that change the arithmetic.
@@ -86,6 +87,7 @@ class ModelConfig(BaseModel):
     max_position_embeddings: PositiveInt = 2048
     rms_norm_eps: PositiveFloat = 1e-5
     rope_theta: PositiveFloat = 10000.0
+    rope_scaling: RopeScaling | None = None
     tie_word_embeddings: bool = False
     initializer_range: PositiveFloat = 0.02
     bos_token_id: int | None = None
@@ -107,6 +109,10 @@ class ModelConfig(BaseModel):
                 raise ValueError(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}, "
                                  "and head_dim is not given")
             values["head_dim"] = hidden // heads
+        scaling = values.get("rope_scaling")
+        if isinstance(scaling, dict):
+            longest = cls.model_fields["max_position_embeddings"].default
+            values["rope_scaling"] = filled(scaling, values.get("max_position_embeddings", longest))
         return values
 
     @model_validator(mode="after")
@@ -116,6 +122,8 @@ class ModelConfig(BaseModel):
                              f"num_key_value_heads {self.num_key_value_heads}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embedding turns pairs")
+        if self.rope_scaling is not None and self.rope_scaling.rope_type == "yarn" and self.rope_theta <= 1:
+            raise ValueError(f"rope_theta {self.rope_theta} has no logarithm that rope_type yarn could divide by")
         if self.model_type == "bitnet" and self.num_attention_heads * self.head_dim != self.hidden_size:
             raise ValueError(f"num_attention_heads x head_dim = {self.num_attention_heads * self.head_dim} must equal "
                              f"hidden_size {self.hidden_size}: attn_sub_norm has that size")
@@ -132,6 +140,33 @@ class ModelConfig(BaseModel):
         if self.eos_token_id is None:
             return ()
         return self.eos_token_id if isinstance(self.eos_token_id, tuple) else (self.eos_token_id,)
+
+    @property
+    def longest_context(self) -> int:
+        """Positions that the model can be used with: `max_position_embeddings`, or more where a scaling says so."""
+        return max(self.max_position_embeddings, self.rope_scaling.positions if self.rope_scaling else 0)
+
+    def rotary(self) -> Rotary:
+        """Inverse frequencies float32 [head_dim / 2] and attention factor of the rotary embedding."""
+        return rotary(self.head_dim, self.rope_theta, self.rope_scaling)
+
+    def with_rope_scaling(self, scaling: Mapping[str, Any], *, context: int | None = None) -> "ModelConfig":
+        """A copy for more positions than the model has, whatever scaling it came with.
+
+        `scaling` holds keys of `rope_scaling`, at least `rope_type`: linear, yarn, llama3, or ntk for a larger theta.
+        Without `factor`, the positions reach `context`. Raises TritwiseError for other types and keys.
+        """
+        original = self.rope_scaling.original_max_position_embeddings if self.rope_scaling else None
+        try:
+            values, theta, positions = stretched(
+                scaling, head_dim=self.head_dim, theta=self.rope_theta, context=context,
+                positions=original or self.max_position_embeddings)
+        except ValueError as error:
+            raise TritwiseError("this rope_scaling cannot be used", why=str(error),
+                                fix="for example rope_scaling={'rope_type': 'yarn', 'factor': 4.0}") from None
+        return _validated(self.model_dump(exclude_none=True, exclude={"rope_scaling"}) | {
+            "rope_scaling": values, "rope_theta": theta,
+            "max_position_embeddings": max(self.max_position_embeddings, positions)}, "this rope_scaling")
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """Shape [out, in] of each linear of one block, by its Hugging Face name below `model.layers.N.`."""
@@ -184,23 +219,15 @@ class ModelConfig(BaseModel):
         """Build from the content of a config.json.
 
         Keys that cannot change the result are dropped; keys that could are accepted only at the value this forward
-        pass implements; any other unknown key is refused by name. Newer files that hold `rope_parameters` instead
-        of `rope_theta` are understood for the default rope type.
+        pass implements; any other unknown key is refused by name. Newer files hold `rope_parameters` instead of
+        `rope_theta` and `rope_scaling`; both forms are understood.
         """
         values = {key: value for key, value in values.items() if key not in _HARMLESS_KEYS} | (
             {"initializer_range": values["initializer_range"]} if values.get("initializer_range") else {})
         for key, allowed in _ONLY_VALUES.items():
             if key in values and values.pop(key) not in allowed:
                 raise TritwiseError(f"{source}: {key} is set", why=f"only {allowed[0]} is implemented")
-        rope = values.pop("rope_parameters", None)
-        if rope is not None:
-            if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default" or (
-                    set(rope) - {"rope_type", "rope_theta", "partial_rotary_factor"}) or (
-                    rope.get("partial_rotary_factor", 1.0) != 1.0):
-                raise TritwiseError(f"{source}: rope_parameters {rope} are not supported",
-                                    why="only rope_type default with rope_theta is implemented")
-            if rope.get("rope_theta") is not None:
-                values["rope_theta"] = rope["rope_theta"]  # where both stand, transformers takes this one
+        _read_rope(values, source)
         if isinstance(values.get("eos_token_id"), list):
             values["eos_token_id"] = tuple(values["eos_token_id"])
         if values.get("model_type") not in ("bitnet", "llama"):
@@ -219,6 +246,30 @@ class ModelConfig(BaseModel):
         # Ids that are not set are written as null: left out, transformers would take its own defaults (128000, 1, 2).
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         return {"architectures": [architecture], "dtype": dtype} | ids | self.model_dump(mode="json", exclude_none=True)
+
+
+def _read_rope(values: dict[str, Any], source: str) -> None:
+    """Either form of the rotary settings as `rope_theta` and `rope_scaling`, in place.
+
+    Where both stand, transformers takes `rope_scaling`, and a theta inside of either before the one outside.
+    """
+    forms = {key: values.pop(key, None) for key in ("rope_scaling", "rope_parameters")}
+    key, rope = next(((key, rope) for key, rope in forms.items() if rope), ("", None))
+    if rope is None:
+        return
+    if not isinstance(rope, dict):
+        raise TritwiseError(f"{source}: {key} is {rope!r}", why="it is an object with rope_type and its factors")
+    rope = dict(rope)
+    if rope.pop("partial_rotary_factor", None) not in (1.0, None):
+        raise TritwiseError(f"{source}: {key}: partial_rotary_factor is set", why="only 1.0 is implemented")
+    theta = rope.pop("rope_theta", None)
+    if theta is not None:
+        values["rope_theta"] = theta
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        values["rope_scaling"] = rope
+    elif set(rope) - {"rope_type", "type"}:
+        raise TritwiseError(f"{source}: {key} {rope} is not supported",
+                            why="rope_type default has no other key than rope_theta")
 
 
 def _validated(values: dict[str, Any], source: str) -> ModelConfig:

@@ -54,12 +54,16 @@ class CpuBackend:
         for name, value in (("threads", threads), ("slots", slots), ("context", self.context)):
             if value < 1:
                 raise TritwiseError(f"{name} is {value}", why="at least 1 is needed")
-        if self.context > config.max_position_embeddings:
+        if self.context > config.longest_context:
             raise TritwiseError(f"the context cannot be {self.context} tokens long",
-                                why=f"the model knows {config.max_position_embeddings} positions")
+                                why=f"the model knows {config.longest_context} positions",
+                                fix="stretch them: rope_scaling={'rope_type': 'yarn'}, or --rope-scaling yarn")
+        rotary = config.rotary()
         try:
             self._model = native.Model(config.model_dump(), threads=threads, kernel=kernel, head=head,
-                                       slots=slots, context=self.context)
+                                       slots=slots, context=self.context,
+                                       inverse_frequencies=rotary.inverse_frequencies,
+                                       rope_factor=rotary.attention_factor)
             for name, tensor in tensors:
                 self._set(name, tensor)
                 del tensor

@@ -6,8 +6,9 @@
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,26 +270,30 @@ class Model:
                                 why=f"the model has {self.config.vocab_size} tokens, ids from 0 on")
         if len(ids) > self.context:
             raise TritwiseError(f"the prompt has {len(ids)} tokens", why=f"the context holds {self.context}",
-                                fix="shorten the prompt" if self.context == self.config.max_position_embeddings else
-                                f"open the model with context={self.config.max_position_embeddings}")
+                                fix="shorten the prompt" if self.context == self.config.longest_context else
+                                f"open the model with context={self.config.longest_context}")
         return ids
 
 
 def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, kernel: str | None = None,
          head: str | None = None, context: int | None = None, slots: int = SLOTS,
-         prefill_chunk: int = PREFILL_CHUNK) -> Model:
+         prefill_chunk: int = PREFILL_CHUNK, rope_scaling: Mapping[str, Any] | None = None) -> Model:
     """Open a model directory.
 
     `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
     `head`: "int8" (the output matrix rounded to 8 bits a row) for ternary and binary models, "stored" for dense ones.
     `context`: tokens a sequence may have; the model's `max_position_embeddings`. `slots`: sequences at once; more wait.
-    `prefill_chunk`: prompt tokens in one step. None of them changes a token, except `head`.
+    `prefill_chunk`: prompt tokens in one step. `rope_scaling`: stretches the positions of the model, for example
+    {"rope_type": "yarn", "factor": 4.0}, or without a factor as far as `context`; types: linear, yarn, llama3, ntk.
+    None of them changes a token, except `head` and `rope_scaling`.
     Raises TritwiseError for a directory that is not a model and for an unknown backend, kernel or head.
     """
     if backend not in BACKENDS:
         raise TritwiseError(f"there is no backend {backend!r}", why=f"available: {', '.join(BACKENDS)}")
     directory = open_model(path)
     config = directory.config
+    if rope_scaling is not None:
+        config = config.with_rope_scaling(rope_scaling, context=context)
     tokenizer = None if directory.tokenizer_file is None else load_tokenizer(directory.tokenizer_file)
     tensors = ((name, directory.read(name)) for name in config.tensor_shapes())
     runner = BACKENDS[backend](config, tensors, threads=threads, kernel=kernel, head=head, slots=slots,

@@ -15,12 +15,12 @@ from tritwise.model.loss import linear_cross_entropy
 from tritwise.model.norm import RMSNorm
 
 
-def rotary_tables(positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def rotary_tables(positions: int, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """cos and sin, float32 [positions, head_dim]: the half-split form of RoPE (arXiv 2104.09864, section 3.4)."""
-    inverse_frequency = 1.0 / (theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
-    angles = torch.arange(positions).float()[:, None] * inverse_frequency
+    inverse_frequencies, attention_factor = config.rotary()
+    angles = torch.arange(positions).float()[:, None] * torch.from_numpy(inverse_frequencies)
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+    return angles.cos() * attention_factor, angles.sin() * attention_factor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
 
     def _rotary(self, length: int) -> tuple[Tensor, Tensor]:
         if self._tables is None or self._tables[0].shape[0] < length:
-            cos, sin = rotary_tables(length, self.config.head_dim, self.config.rope_theta)
+            cos, sin = rotary_tables(length, self.config)
             self._tables = cos.to(self.dtype), sin.to(self.dtype)
         return self._tables[0][:length], self._tables[1][:length]
 

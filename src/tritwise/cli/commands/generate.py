@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from tritwise.cli.options import RopeScalingName
+from tritwise.cli.options import rope_scaling as scaling_of
 from tritwise.cli.output import Text, Texts
 from tritwise.engine import Completion, Model, load
 
@@ -10,7 +12,8 @@ from tritwise.engine import Completion, Model, load
 def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_tokens: int = 128,
              temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0,
              stop: Texts = (), threads: int | None = None, kernel: str | None = None,
-             head: str | None = None) -> None:
+             head: str | None = None, context: int | None = None, rope_scaling: RopeScalingName | None = None,
+             rope_scale: float | None = None) -> None:
     """Complete a prompt, or fill the gap between --prompt and --suffix.
 
     The text goes to standard output, one line of statistics to standard error.
@@ -41,11 +44,18 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
         A kernel of `tritwise doctor`; the fastest when not given.
     head
         int8 or stored: how the output matrix is held.
+    context
+        Tokens that prompt and text may have together; the model's positions when not given.
+    rope_scaling
+        Stretch the model's positions: linear, yarn, llama3 or ntk.
+    rope_scale
+        By how much; as far as --context when not given.
     """
     text = sys.stdin.read() if prompt == "-" else prompt
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
                 "stop": stop}
-    with load(model, threads=threads, kernel=kernel, head=head) as opened:
+    with load(model, threads=threads, kernel=kernel, head=head, context=context,
+              rope_scaling=scaling_of(rope_scaling, rope_scale)) as opened:
         stream = opened.stream(text, **settings) if suffix is None else opened.stream_infill(text, suffix, **settings)
         with stream:
             for piece in stream:

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from tritwise.cli.options import RopeScalingName
+from tritwise.cli.options import rope_scaling as scaling_of
 from tritwise.cli.output import Text, print_facts, print_json
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import load
@@ -10,7 +12,8 @@ from tritwise.evaluate import perplexity as score
 
 
 def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride: int | None = None,
-               threads: int | None = None, json: bool = False) -> None:
+               threads: int | None = None, rope_scaling: RopeScalingName | None = None,
+               rope_scale: float | None = None, json: bool = False) -> None:
     """Score a text file as one document: perplexity a token and bits a byte.
 
     Parameters
@@ -25,11 +28,16 @@ def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride
         How far windows are apart; half of the context when not given. Small is exact and slow.
     threads
         Threads; the physical cores when not given.
+    rope_scaling
+        Stretch the model's positions: linear, yarn, llama3 or ntk.
+    rope_scale
+        By how much; as far as --context when not given.
     json
         Print one JSON object.
     """
     text = _read(file)
-    with load(model, threads=threads) as opened:
+    scaling = scaling_of(rope_scaling, rope_scale)
+    with load(model, threads=threads, context=None if scaling is None else context, rope_scaling=scaling) as opened:
         result = score(opened, text, context, stride)
     if json:
         print_json(result.to_json())

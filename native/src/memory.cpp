@@ -4,7 +4,8 @@
 #include <cstring>
 #include <new>
 
-#if defined(__unix__) || defined(__APPLE__)
+// The sanitizers' build takes buffers from the heap, exactly as long as asked: AddressSanitizer does not watch mmap.
+#if (defined(__unix__) || defined(__APPLE__)) && !defined(TRITWISE_WATCHED_BUFFERS)
 #include <sys/mman.h>
 #define TRITWISE_HAS_MMAP 1
 #endif
@@ -14,8 +15,8 @@ namespace tritwise {
 static constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 Buffer::Buffer(std::size_t bytes, Pages pages) : bytes_(bytes) {
-    const std::size_t wanted = static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes) + 64, 64));
 #if TRITWISE_HAS_MMAP
+    const std::size_t wanted = static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes) + 64, 64));
     const bool huge = pages == Pages::huge && wanted >= huge_page;
     mapped_ = wanted + (huge ? huge_page : 0);
     int flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -38,10 +39,10 @@ Buffer::Buffer(std::size_t bytes, Pages pages) : bytes_(bytes) {
 #endif
 #else
     (void)pages;
-    mapped_ = wanted;
-    base_ = data_ = std::aligned_alloc(64, wanted);
-    if (!base_) throw std::bad_alloc();
-    std::memset(base_, 0, wanted);
+    mapped_ = bytes ? bytes : 1;
+    if (posix_memalign(&base_, 64, mapped_)) throw std::bad_alloc();
+    std::memset(base_, 0, mapped_);
+    data_ = base_;
 #endif
 }
 

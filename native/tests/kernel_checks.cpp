@@ -1,0 +1,174 @@
+// Integer products of one table against the scalar one: every result exactly, nothing written beside it.
+#include <algorithm>
+#include <vector>
+
+#include "checks.hpp"
+#include "memory.hpp"
+#include "packing.hpp"
+
+namespace tritwise::checks {
+
+static const std::vector<int> token_counts = {1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 33};
+
+enum class Fill { random, largest, smallest, opposed };
+
+// Codes and fields at their bounds make the sums largest; what an int16 between cannot hold shows here.
+static int code_of(Fill fill, Random& random, std::int64_t k) {
+    switch (fill) {
+        case Fill::random: return random.integer(-128, 127);
+        case Fill::largest: return 127;
+        case Fill::smallest: return -128;
+        case Fill::opposed: return k % 2 ? 127 : -128;
+    }
+    return 0;
+}
+
+static const char* name_of(Fill fill) {
+    return fill == Fill::random     ? "random"
+           : fill == Fill::largest  ? "largest"
+           : fill == Fill::smallest ? "smallest"
+                                    : "opposed";
+}
+
+// M quantised tokens in both of their layouts.
+struct Tokens {
+    Tokens(int m, int k, Fill fill, Random& random)
+        : codes(static_cast<std::size_t>(m) * k),
+          quads(static_cast<std::size_t>(round_up(m, quad)) * k),
+          scale(m),
+          sum(m) {
+        for (int t = 0; t < m; ++t) {
+            for (int i = 0; i < k; ++i) {
+                const int code = code_of(fill, random, i);
+                codes[static_cast<std::size_t>(t) * k + i] = static_cast<std::int8_t>(code);
+                sum[t] += code;
+            }
+            scale[t] = random.real();
+            store_quad_column(codes.data() + static_cast<std::size_t>(t) * k, k, quads.data(), t);
+        }
+        rows = {m, k, codes.data(), quads.data(), scale.data(), sum.data()};
+    }
+    Array<std::int8_t> codes, quads;
+    Array<float> scale;
+    Array<std::int32_t> sum;
+    QuantisedRows rows;
+};
+
+static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill fill, Random& random) {
+    const std::string where = std::string(kernels.name) + " ternary, " + std::to_string(groups) + " groups, K " +
+                              std::to_string(k) + ", M " + std::to_string(m) + ", " + name_of(fill);
+    const int rows = groups * group_rows;
+    // Rows in Hugging Face's stripes, whose K may be less than the padded one.
+    const int given = fill == Fill::random ? k - random.integer(0, block_k - 1) : k;
+    Array<std::uint8_t> stripes(static_cast<std::size_t>(packed_stripes(rows)) * given);
+    for (std::size_t i = 0; i < stripes.size(); ++i) {
+        int byte = 0;
+        for (int field = 0; field < 4; ++field) {
+            const int value = fill == Fill::random ? random.integer(0, 2) : i % 3 ? 2 : fill == Fill::opposed ? 0 : 2;
+            byte |= value << 2 * field;
+        }
+        stripes[i] = static_cast<std::uint8_t>(byte);
+    }
+    Array<std::uint8_t> packed(static_cast<std::size_t>(rows) * k / 4);
+    repack_ternary(stripes.data(), packed_stripes(rows), given, packed.data(), k, 0, 0, rows);
+    Array<float> row_scale(rows);
+    for (int i = 0; i < rows; ++i) row_scale[i] = random.real();
+    const TernaryMatrix w{rows, k, packed.data(), row_scale.data()};
+    const Tokens x(m, k, fill, random);
+
+    const int stride = rows + random.integer(0, 5);
+    Array<float> y(static_cast<std::size_t>(m) * stride), expected_y(y.size());
+    Array<std::int32_t> acc(y.size()), expected_acc(y.size());
+    Array<std::uint8_t> scratch(static_cast<std::size_t>(group_rows) * k);
+    const int begin = groups > 1 ? 1 : 0;  // not the first group, so that what lies before it must stay
+    const auto run = [&](const Kernels& table, const Array<float>& floats, const Array<std::int32_t>& sums) {
+        floats.fill(-7.0f);
+        sums.fill(-7);
+        table.ternary(w, begin, groups, x.rows, {floats.data(), sums.data(), stride}, scratch.data());
+    };
+    run(kernels_scalar(), expected_y, expected_acc);
+    run(kernels, y, acc);
+    CHECK(acc.same_bits(expected_acc), where);
+    CHECK(y.same_bits(expected_y), where);
+    y.fill(-7.0f);
+    kernels.ternary(w, begin, groups, x.rows, {y.data(), nullptr, stride}, scratch.data());
+    CHECK(y.same_bits(expected_y), where + ", floats only");
+    acc.fill(-7);
+    kernels.ternary(w, begin, groups, x.rows, {nullptr, acc.data(), stride}, scratch.data());
+    CHECK(acc.same_bits(expected_acc), where + ", sums only");
+    return 4;
+}
+
+static long check_bytes(const Kernels& kernels, int rows, int k, int m, Fill fill, Random& random) {
+    const std::string where = std::string(kernels.name) + " 8-bit head, " + std::to_string(rows) + " rows, K " +
+                              std::to_string(k) + ", M " + std::to_string(m) + ", " + name_of(fill);
+    const int groups = (rows + group_rows - 1) / group_rows, stored = groups * group_rows;
+    Array<std::uint8_t> bytes(static_cast<std::size_t>(stored) * k);
+    Array<std::int8_t> row(k);
+    for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < k; ++j) row[j] = static_cast<std::int8_t>(std::max(-127, code_of(fill, random, j)));
+        store_byte_row(row.data(), k, bytes.data(), i);
+    }
+    Array<float> row_scale(stored), scale(m);
+    for (int i = 0; i < rows; ++i) row_scale[i] = random.real();
+    Array<std::int8_t> quads(static_cast<std::size_t>(round_up(2 * m, quad)) * k);
+    Array<std::int32_t> sum(2 * m);
+    for (int column = 0; column < 2 * m; ++column) {
+        for (int j = 0; j < k; ++j) {
+            const int code = code_of(fill, random, j);
+            row[j] = static_cast<std::int8_t>(column % 2 ? std::clamp(code, -64, 63) : std::max(-127, code));
+            sum[column] += row[j];
+        }
+        store_quad_column(row.data(), k, quads.data(), column);
+        scale[column / 2] = random.real();
+    }
+    const ByteMatrix w{rows, k, bytes.data(), row_scale.data()};
+    const PlaneRows x{m, quads.data(), scale.data(), sum.data()};
+    // The last token's row ends where the rows do: the padding of the last group must not be written.
+    const int stride = rows + random.integer(0, 3);
+    Array<float> y(static_cast<std::size_t>(m - 1) * stride + rows), expected(y.size());
+    const int begin = groups > 2 ? 1 : 0;
+    y.fill(-7.0f);
+    expected.fill(-7.0f);
+    kernels_scalar().bytes(w, begin, groups, x, expected.data(), stride);
+    kernels.bytes(w, begin, groups, x, y.data(), stride);
+    CHECK(y.same_bits(expected), where);
+    return 1;
+}
+
+static long check_read(const Kernels& kernels, Random& random) {
+    long checks = 0;
+    for (std::size_t blocks : {0, 1, 2, 7}) {
+        Array<std::uint64_t> words(blocks * 32);  // whole pieces of 256 bytes, as the bandwidth test gives them
+        std::uint64_t expected = 0;
+        for (std::size_t i = 0; i < words.size(); ++i) expected ^= words[i] = random.bits();
+        CHECK(kernels.read(words.data(), words.size() * 8) == expected, kernels.name);
+        ++checks;
+    }
+    return checks;
+}
+
+long check_integer_kernels(const Kernels& kernels, bool quick) {
+    Random random(1);
+    long checks = 0;
+    for (int m : token_counts)
+        for (int k : {16, 32, 48, 112, 528}) checks += check_ternary(kernels, 1 + m % 3, k, m, Fill::random, random);
+    for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed}) {
+        for (int m : {1, 2, 6, 11, 14}) checks += check_ternary(kernels, 1, 1040, m, fill, random);
+        // The longest K that a model may have.
+        if (!quick)
+            for (int m : {1, 5, 13}) checks += check_ternary(kernels, 1, 1 << 18, m, fill, random);
+    }
+    for (int m : token_counts)
+        for (int k : {4, 16, 48, 100, 528})
+            checks += check_bytes(kernels, std::vector{1, 31, 32, 33, 63, 70, 96, 101}[(m + k) % 8], k, m, Fill::random,
+                                  random);
+    for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed})
+        for (int m : {1, 2, 7, 9}) {
+            checks += check_bytes(kernels, 33, 1040, m, fill, random);
+            if (!quick) checks += check_bytes(kernels, 32, 65536, m, fill, random);
+        }
+    return checks + check_read(kernels, random);
+}
+
+}  // namespace tritwise::checks

@@ -1,0 +1,280 @@
+// A tiny model through the core's own interface: logits equal to the bit on every kernel, thread count, batch and
+// chunk, beside other sequences, after rewinds, and with callers in several threads.
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "checks.hpp"
+#include "memory.hpp"
+#include "model.hpp"
+#include "packing.hpp"
+
+namespace tritwise::checks {
+
+constexpr int context = 80, slots = 4;
+
+struct Variant {
+    const char* name;
+    ModelConfig config;
+    bool int8_head;
+};
+
+// Widths that are no multiple of 4, 16 or 32; 1, 2 and 10 query heads for a key-value head.
+static std::vector<Variant> variants() {
+    ModelConfig bitnet{};
+    bitnet.vocab = 101, bitnet.hidden = 60, bitnet.ffn = 131, bitnet.layers = 2, bitnet.heads = 10,
+    bitnet.kv_heads = 1, bitnet.head_dim = 6;
+    bitnet.eps = 1e-5f, bitnet.rope_theta = 10000.0;
+    bitnet.tied = bitnet.sub_norms = bitnet.relu2 = bitnet.ternary = true;
+    ModelConfig llama = bitnet;
+    llama.vocab = 70, llama.hidden = 50, llama.heads = 4, llama.kv_heads = 2, llama.head_dim = 34;
+    llama.tied = llama.sub_norms = llama.relu2 = false;
+    ModelConfig dense = llama;
+    dense.head_dim = 18, dense.kv_heads = 4, dense.ternary = false;
+    return {{"bitnet, 8-bit head", bitnet, true},
+            {"bitnet, head as stored", bitnet, false},
+            {"llama, 8-bit head", llama, true},
+            {"llama dense", dense, false}};
+}
+
+static void set_floats(Weights& weights, const std::string& name, std::vector<std::int64_t> shape, DType type,
+                       float middle, float width, Random& random) {
+    std::int64_t count = 1;
+    for (std::int64_t size : shape) count *= size;
+    std::vector<float> values(static_cast<std::size_t>(count));
+    std::vector<std::uint16_t> halves(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = middle + width * random.real();
+        std::uint32_t bits;
+        std::memcpy(&bits, &values[i], 4);
+        halves[i] = static_cast<std::uint16_t>(bits >> 16);  // bfloat16, truncated
+    }
+    weights.set_dense(name, type == DType::f32 ? static_cast<const void*>(values.data()) : halves.data(), type, shape);
+}
+
+static void set_linear(Weights& weights, const ModelConfig& config, const std::string& name, int rows, int k,
+                       Random& random) {
+    if (!config.ternary) return set_floats(weights, name, {rows, k}, DType::bf16, 0.0f, 0.25f, random);
+    std::vector<std::uint8_t> packed(static_cast<std::size_t>(packed_stripes(rows)) * k);
+    for (std::uint8_t& byte : packed)
+        byte = static_cast<std::uint8_t>(random.integer(0, 2) | random.integer(0, 2) << 2 | random.integer(0, 2) << 4 |
+                                         random.integer(0, 2) << 6);
+    const float scale = 0.125f + 0.03125f * random.real();
+    weights.set_ternary(name, packed.data(), packed_stripes(rows), k, rows, &scale, 1);
+}
+
+static std::unique_ptr<Model> make_model(const Variant& variant, int threads, const std::string& kernel) {
+    const ModelConfig& c = variant.config;
+    auto model = std::make_unique<Model>(c, threads, kernel, variant.int8_head, slots, context);
+    Weights& weights = model->weights();
+    Random random(11);
+    const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
+    set_floats(weights, "model.embed_tokens.weight", {c.vocab, c.hidden}, DType::bf16, 0.0f, 1.0f, random);
+    if (!c.tied) set_floats(weights, "lm_head.weight", {c.vocab, c.hidden}, DType::f32, 0.0f, 1.0f, random);
+    for (int n = 0; n < c.layers; ++n) {
+        const std::string prefix = "model.layers." + std::to_string(n) + ".";
+        const auto norm = [&](const char* name, int size) {
+            set_floats(weights, prefix + name + ".weight", {size}, DType::f32, 1.0f, 0.5f, random);
+        };
+        const auto linear = [&](const char* name, int rows, int k) {
+            set_linear(weights, c, prefix + name + ".weight", rows, k, random);
+        };
+        norm("input_layernorm", c.hidden);
+        norm("post_attention_layernorm", c.hidden);
+        if (c.sub_norms) norm("self_attn.attn_sub_norm", c.hidden), norm("mlp.ffn_sub_norm", c.ffn);
+        linear("self_attn.q_proj", q, c.hidden);
+        linear("self_attn.k_proj", kv, c.hidden);
+        linear("self_attn.v_proj", kv, c.hidden);
+        linear("self_attn.o_proj", c.hidden, q);
+        linear("mlp.gate_proj", c.ffn, c.hidden);
+        linear("mlp.up_proj", c.ffn, c.hidden);
+        linear("mlp.down_proj", c.hidden, c.ffn);
+    }
+    set_floats(weights, "model.norm.weight", {c.hidden}, DType::f32, 1.0f, 0.5f, random);
+    model->finish();
+    return model;
+}
+
+// Three sequences; the last two agree in their first 32 tokens, so that a slot can go over from one to the other.
+constexpr int streams = 3, shared_prefix = 32;
+static std::int32_t token(const ModelConfig& config, int stream, int position) {
+    const int from = stream == 2 && position < shared_prefix ? 1 : stream;
+    return static_cast<std::int32_t>(Random(1000 * from + position).bits() % config.vocab);
+}
+
+// Logits of every position of every stream: the scalar kernel, one thread, one token at a time, alone.
+struct Reference {
+    explicit Reference(const Variant& variant) : vocab(variant.config.vocab), logits(streams * context * vocab) {
+        const auto model = make_model(variant, 1, "scalar");
+        for (int stream = 0; stream < streams; ++stream)
+            for (std::int32_t position = 0; position < context; ++position) {
+                const std::int32_t id = token(variant.config, stream, position), slot = stream, row = 0;
+                model->forward(&id, &slot, &position, 1, &row, 1, logits.data() + at(stream, position));
+            }
+    }
+    std::size_t at(int stream, int position) const {
+        return (static_cast<std::size_t>(stream) * context + position) * vocab;
+    }
+    bool equals(const float* found, int stream, int position) const {
+        return std::memcmp(found, logits.data() + at(stream, position), vocab * sizeof(float)) == 0;
+    }
+    std::size_t vocab;
+    Array<float> logits;
+};
+
+struct Batch {
+    std::vector<std::int32_t> tokens, slots, positions, rows;
+    std::vector<int> streams;
+    void add(const ModelConfig& config, int slot, int stream, int position) {
+        tokens.push_back(token(config, stream, position));
+        slots.push_back(slot);
+        positions.push_back(position);
+        streams.push_back(stream);
+    }
+    // Runs it and compares the logits of `rows`.
+    long run(Model& model, const Reference& reference, const std::string& where) const {
+        std::vector<float> logits(rows.size() * reference.vocab);
+        model.forward(tokens.data(), slots.data(), positions.data(), static_cast<std::int64_t>(tokens.size()),
+                      rows.data(), static_cast<std::int64_t>(rows.size()), logits.data());
+        for (std::size_t j = 0; j < rows.size(); ++j)
+            CHECK(reference.equals(logits.data() + j * reference.vocab, streams[rows[j]], positions[rows[j]]),
+                  where + ", position " + std::to_string(positions[rows[j]]) + " of stream " +
+                      std::to_string(streams[rows[j]]));
+        return static_cast<long>(rows.size());
+    }
+};
+
+// Slots that prefill, decode, wait, are rewound, reset or given another stream, in one step as it comes.
+static long check_steps(Model& model, const Reference& reference, int steps, const std::string& where) {
+    const ModelConfig& config = model.config();
+    Random random(5);
+    int length[slots] = {}, stream[slots] = {};
+    long checks = 0;
+    for (int step = 0; step < steps; ++step) {
+        Batch batch;
+        for (int slot = 0; slot < slots; ++slot) {
+            const int event = random.integer(0, 19);
+            if (event == 0) {
+                model.reset(slot);
+                length[slot] = 0;
+            } else if (event == 1 || length[slot] == context) {
+                length[slot] = random.integer(0, length[slot] == context ? context - 1 : length[slot]);
+            }
+            if (length[slot] == 0) stream[slot] = random.integer(0, streams - 1);
+            else if (length[slot] <= shared_prefix && stream[slot] > 0) stream[slot] = random.integer(1, 2);
+            int count = event < 4 ? 0 : event < 14 ? 1 : random.integer(2, 40);
+            for (; count > 0 && length[slot] < context; --count)
+                batch.add(config, slot, stream[slot], length[slot]++);
+        }
+        for (std::size_t i = 0; i < batch.tokens.size(); ++i)
+            if (random.integer(0, 2)) batch.rows.push_back(static_cast<std::int32_t>(i));
+        checks += batch.run(model, reference, where + ", step " + std::to_string(step));
+    }
+    return checks;
+}
+
+// More tokens than a chunk of the forward pass takes: all slots prefilled in one call.
+static long check_long_call(Model& model, const Reference& reference, const std::string& where) {
+    Batch batch;
+    for (int slot = 0; slot < slots; ++slot)
+        for (int position = 0; position < context; ++position) {
+            if (position % 7 == slot) batch.rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
+            batch.add(model.config(), slot, slot % streams, position);
+        }
+    return batch.run(model, reference, where + ", long call");
+}
+
+// A thread for each slot; the calls take turns by the model's mutex.
+static long check_callers(Model& model, const Reference& reference, const std::string& where) {
+    std::vector<std::thread> callers;
+    std::vector<long> checks(slots, 0);
+    for (int slot = 0; slot < slots; ++slot)
+        callers.emplace_back([&, slot] {
+            Random random(20 + slot);
+            for (int position = 0; position < context;) {
+                Batch batch;
+                for (int count = random.integer(1, 9); count > 0 && position < context; --count) {
+                    batch.rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
+                    batch.add(model.config(), slot, slot % streams, position++);
+                }
+                const std::lock_guard lock(model.mutex);
+                checks[slot] += batch.run(model, reference, where + ", callers");
+            }
+        });
+    for (std::thread& caller : callers) caller.join();
+    long total = 0;
+    for (long count : checks) total += count;
+    return total;
+}
+
+static bool same(const Trace& a, const Trace& b) {
+    if (a.size() != b.size()) return false;
+    for (const auto& [name, array] : a) {
+        const auto found = b.find(name);
+        if (found == b.end() || found->second.width != array.width || found->second.data != array.data) return false;
+    }
+    return true;
+}
+
+static Trace trace(Model& model) {
+    std::vector<std::int32_t> tokens;
+    for (int position = 0; position < context; ++position) tokens.push_back(token(model.config(), 0, position));
+    return model.trace(tokens.data(), context);
+}
+
+// Calls that cannot be served change nothing: the sequence goes on as if they had not been.
+static long check_refusals(Model& model, const Reference& reference, const std::string& where) {
+    const std::int32_t row = 0;
+    std::vector<float> logits(reference.vocab);
+    long refused = 0;
+    const auto refuses = [&](std::int32_t id, std::int32_t slot, std::int32_t position) {
+        try {
+            model.forward(&id, &slot, &position, 1, &row, 1, logits.data());
+        } catch (const std::out_of_range&) {
+            ++refused;
+        }
+    };
+    model.reset(1);
+    for (int position = 0; position < 20; ++position) {
+        refuses(-1, 1, position);
+        refuses(model.config().vocab, 1, position);
+        refuses(0, slots, position);
+        refuses(0, 1, position + 1);
+        refuses(0, 1, context);
+        Batch batch;
+        batch.rows.push_back(0);
+        batch.add(model.config(), 1, 0, position);
+        batch.run(model, reference, where + ", after refusals");
+    }
+    CHECK(refused == 100, where);
+    return refused + 20;
+}
+
+long check_models(const std::vector<const Kernels*>& tables, bool quick) {
+    long checks = 0;
+    for (const Variant& variant : variants()) {
+        const Reference reference(variant);
+        const Trace expected = trace(*make_model(variant, 1, "scalar"));
+        CHECK(std::memcmp(expected.at("logits").data.data(), reference.logits.data(),
+                          context * reference.vocab * sizeof(float)) == 0,
+              std::string(variant.name) + ": trace");
+        for (const Kernels* kernels : tables)
+            for (int threads : quick ? std::vector{3} : std::vector{1, 2, 5}) {
+                const std::string where =
+                    std::string(variant.name) + ", " + kernels->name + ", " + std::to_string(threads) + " threads";
+                const auto model = make_model(variant, threads, kernels->name);
+                checks += check_steps(*model, reference, quick ? 30 : 150, where);
+                CHECK(same(trace(*model), expected), where + ": trace");
+                checks += check_long_call(*model, reference, where);
+                checks += check_callers(*model, reference, where);
+                checks += check_refusals(*model, reference, where) + 1;
+            }
+        Hash hash;
+        hash.add(reference.logits.data(), reference.logits.size() * sizeof(float));
+        std::printf("logits %016llx  %s\n", static_cast<unsigned long long>(hash.value()), variant.name);
+    }
+    return checks;
+}
+
+}  // namespace tritwise::checks

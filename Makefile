@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --constraint constraints.txt
 # The installation is repeated when one of these changes; changed Python files need none (it is editable).
-INPUTS := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -name '*.cpp' -o -name '*.hpp' -o -name '*.h' | sort)
+INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shell find native/src -name '*.?pp' | sort)
 
 .PHONY: run test test-slow build clean check-tools
 .DELETE_ON_ERROR:

@@ -1,5 +1,6 @@
 // A tiny model through the core's own interface: logits equal to the bit on every kernel, thread count, batch and
 // chunk, beside other sequences, after rewinds, and with callers in several threads.
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <thread>
@@ -103,47 +104,73 @@ static std::int32_t token(const ModelConfig& config, int stream, int position) {
     return static_cast<std::int32_t>(Random(1000 * from + position).bits() % config.vocab);
 }
 
-// Logits of every position of every stream: the scalar kernel, one thread, one token at a time, alone.
-struct Reference {
-    explicit Reference(const Variant& variant) : vocab(variant.config.vocab), logits(streams * context * vocab) {
-        const auto model = make_model(variant, 1, "scalar");
-        for (int stream = 0; stream < streams; ++stream)
-            for (std::int32_t position = 0; position < context; ++position) {
-                const std::int32_t id = token(variant.config, stream, position), slot = stream, row = 0;
-                model->forward(&id, &slot, &position, 1, &row, 1, logits.data() + at(stream, position));
-            }
-    }
-    std::size_t at(int stream, int position) const {
-        return (static_cast<std::size_t>(stream) * context + position) * vocab;
-    }
-    bool equals(const float* found, int stream, int position) const {
-        return std::memcmp(found, logits.data() + at(stream, position), vocab * sizeof(float)) == 0;
-    }
-    std::size_t vocab;
-    Array<float> logits;
-};
-
+// The tokens of one call and what is asked of it: logits of `rows`, and the most likely ids of `best_rows`.
 struct Batch {
-    std::vector<std::int32_t> tokens, slots, positions, rows;
+    std::vector<std::int32_t> tokens, slots, positions, rows, best_rows;
     std::vector<int> streams;
-    void add(const ModelConfig& config, int slot, int stream, int position) {
-        tokens.push_back(token(config, stream, position));
+    void add(std::int32_t id, int slot, int position, int stream) {
+        tokens.push_back(id);
         slots.push_back(slot);
         positions.push_back(position);
         streams.push_back(stream);
     }
-    // Runs it and compares the logits of `rows`.
-    long run(Model& model, const Reference& reference, const std::string& where) const {
-        std::vector<float> logits(rows.size() * reference.vocab);
-        model.forward(tokens.data(), slots.data(), positions.data(), static_cast<std::int64_t>(tokens.size()),
-                      rows.data(), static_cast<std::int64_t>(rows.size()), logits.data());
-        for (std::size_t j = 0; j < rows.size(); ++j)
-            CHECK(reference.equals(logits.data() + j * reference.vocab, streams[rows[j]], positions[rows[j]]),
-                  where + ", position " + std::to_string(positions[rows[j]]) + " of stream " +
-                      std::to_string(streams[rows[j]]));
-        return static_cast<long>(rows.size());
-    }
+    void ask_for_last() { rows.push_back(static_cast<std::int32_t>(tokens.size()) - 1); }
 };
+
+struct Result {
+    std::vector<float> logits;
+    std::vector<std::int32_t> best;
+};
+
+static Result forward(Model& model, const Batch& batch) {
+    Result result{std::vector<float>(batch.rows.size() * model.config().vocab),
+                  std::vector<std::int32_t>(batch.best_rows.size())};
+    model.forward(batch.tokens.data(), batch.slots.data(), batch.positions.data(),
+                  static_cast<std::int64_t>(batch.tokens.size()), batch.rows.data(),
+                  static_cast<std::int64_t>(batch.rows.size()), result.logits.data(), batch.best_rows.data(),
+                  static_cast<std::int64_t>(batch.best_rows.size()), result.best.data());
+    return result;
+}
+
+// Logits of every position of every stream: the scalar kernel, one thread, one token at a time, alone.
+struct Reference {
+    explicit Reference(const Variant& variant) : vocab(variant.config.vocab) {
+        const auto model = make_model(variant, 1, "scalar");
+        for (int stream = 0; stream < streams; ++stream)
+            for (int position = 0; position < context; ++position) {
+                Batch batch;
+                batch.add(token(variant.config, stream, position), stream, position, stream);
+                batch.ask_for_last();
+                const Result result = forward(*model, batch);
+                logits.insert(logits.end(), result.logits.begin(), result.logits.end());
+            }
+    }
+    const float* at(int stream, int position) const {
+        return logits.data() + (static_cast<std::size_t>(stream) * context + position) * vocab;
+    }
+    std::int32_t best(int stream, int position) const {
+        const float* row = at(stream, position);
+        return static_cast<std::int32_t>(std::max_element(row, row + vocab) - row);
+    }
+    std::size_t vocab;
+    std::vector<float> logits;
+};
+
+// Runs the batch and compares all that it asked for. Returns the number of comparisons.
+static long check_batch(Model& model, const Reference& reference, const Batch& batch, const std::string& where) {
+    const Result result = forward(model, batch);
+    for (std::size_t j = 0; j < batch.rows.size(); ++j) {
+        const int row = batch.rows[j], stream = batch.streams[row], position = batch.positions[row];
+        CHECK(std::memcmp(result.logits.data() + j * reference.vocab, reference.at(stream, position),
+                          reference.vocab * sizeof(float)) == 0,
+              where + ", position " + std::to_string(position) + " of stream " + std::to_string(stream));
+    }
+    for (std::size_t j = 0; j < batch.best_rows.size(); ++j) {
+        const int row = batch.best_rows[j];
+        CHECK(result.best[j] == reference.best(batch.streams[row], batch.positions[row]), where + ", most likely id");
+    }
+    return static_cast<long>(batch.rows.size() + batch.best_rows.size());
+}
 
 // Slots that prefill, decode, wait, are rewound, reset or given another stream, in one step as it comes.
 static long check_steps(Model& model, const Reference& reference, int steps, const std::string& where) {
@@ -164,12 +191,14 @@ static long check_steps(Model& model, const Reference& reference, int steps, con
             if (length[slot] == 0) stream[slot] = random.integer(0, streams - 1);
             else if (length[slot] <= shared_prefix && stream[slot] > 0) stream[slot] = random.integer(1, 2);
             int count = event < 4 ? 0 : event < 14 ? 1 : random.integer(2, 40);
-            for (; count > 0 && length[slot] < context; --count)
-                batch.add(config, slot, stream[slot], length[slot]++);
+            for (; count > 0 && length[slot] < context; --count) {
+                batch.add(token(config, stream[slot], length[slot]), slot, length[slot], stream[slot]);
+                ++length[slot];
+                if (random.integer(0, 2)) batch.ask_for_last();
+                if (random.integer(0, 4) == 0) batch.best_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
+            }
         }
-        for (std::size_t i = 0; i < batch.tokens.size(); ++i)
-            if (random.integer(0, 2)) batch.rows.push_back(static_cast<std::int32_t>(i));
-        checks += batch.run(model, reference, where + ", step " + std::to_string(step));
+        checks += check_batch(model, reference, batch, where + ", step " + std::to_string(step));
     }
     return checks;
 }
@@ -179,10 +208,11 @@ static long check_long_call(Model& model, const Reference& reference, const std:
     Batch batch;
     for (int slot = 0; slot < slots; ++slot)
         for (int position = 0; position < context; ++position) {
-            if (position % 7 == slot) batch.rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
-            batch.add(model.config(), slot, slot % streams, position);
+            const int stream = slot % streams;
+            batch.add(token(model.config(), stream, position), slot, position, stream);
+            if (position % 7 == slot) batch.ask_for_last();
         }
-    return batch.run(model, reference, where + ", long call");
+    return check_batch(model, reference, batch, where + ", long call");
 }
 
 // A thread for each slot; the calls take turns by the model's mutex.
@@ -194,12 +224,13 @@ static long check_callers(Model& model, const Reference& reference, const std::s
             Random random(20 + slot);
             for (int position = 0; position < context;) {
                 Batch batch;
-                for (int count = random.integer(1, 9); count > 0 && position < context; --count) {
-                    batch.rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
-                    batch.add(model.config(), slot, slot % streams, position++);
+                const int stream = slot % streams;
+                for (int count = random.integer(1, 9); count > 0 && position < context; --count, ++position) {
+                    batch.add(token(model.config(), stream, position), slot, position, stream);
+                    batch.ask_for_last();
                 }
                 const std::lock_guard lock(model.mutex);
-                checks[slot] += batch.run(model, reference, where + ", callers");
+                checks[slot] += check_batch(model, reference, batch, where + ", callers");
             }
         });
     for (std::thread& caller : callers) caller.join();
@@ -225,12 +256,12 @@ static Trace trace(Model& model) {
 
 // Calls that cannot be served change nothing: the sequence goes on as if they had not been.
 static long check_refusals(Model& model, const Reference& reference, const std::string& where) {
-    const std::int32_t row = 0;
-    std::vector<float> logits(reference.vocab);
     long refused = 0;
-    const auto refuses = [&](std::int32_t id, std::int32_t slot, std::int32_t position) {
+    const auto refuses = [&](std::int32_t id, int slot, int position) {
+        Batch batch;
+        batch.add(id, slot, position, 0);
         try {
-            model.forward(&id, &slot, &position, 1, &row, 1, logits.data());
+            forward(model, batch);
         } catch (const std::out_of_range&) {
             ++refused;
         }
@@ -243,9 +274,9 @@ static long check_refusals(Model& model, const Reference& reference, const std::
         refuses(0, 1, position + 1);
         refuses(0, 1, context);
         Batch batch;
-        batch.rows.push_back(0);
-        batch.add(model.config(), 1, 0, position);
-        batch.run(model, reference, where + ", after refusals");
+        batch.add(token(model.config(), 0, position), 1, position, 0);
+        batch.ask_for_last();
+        check_batch(model, reference, batch, where + ", after refusals");
     }
     CHECK(refused == 100, where);
     return refused + 20;

@@ -4,7 +4,8 @@
 #include <cstring>
 #include <new>
 
-// The sanitizers' build takes buffers from the heap, exactly as long as asked: AddressSanitizer does not watch mmap.
+// The sanitizers' build takes buffers from the heap, exactly as long as asked: AddressSanitizer does not
+// watch mmap.
 #if (defined(__unix__) || defined(__APPLE__)) && !defined(TRITWISE_WATCHED_BUFFERS)
 #include <sys/mman.h>
 #define TRITWISE_HAS_MMAP 1

@@ -84,8 +84,8 @@ private:
     std::uint64_t value_ = 0xCBF29CE484222325u;
 };
 
-// `kernels` against the scalar table. `quick` leaves out the largest shapes: a sanitizer finds nothing more in
-// them. Each returns how many comparisons it made.
+// `kernels` against the scalar table. `quick` leaves out the largest shapes: a sanitizer finds nothing more
+// in them. Each returns how many comparisons it made.
 long check_integer_kernels(const Kernels& kernels, bool quick);  // kernel_checks.cpp
 long check_float_kernels(const Kernels& kernels, bool quick);    // float_checks.cpp
 // The whole model on each of `tables`, against the scalar one; prints a hash of the logits of each variant.

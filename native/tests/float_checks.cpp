@@ -22,7 +22,9 @@ static void fill(const Array<float>& x, int count, Values values, Random& random
             case Values::tiny: x[i] = u * 0x1p-130f; break;  // subnormal
             case Values::huge: x[i] = u * 0x1p60f; break;
             // With a largest value of 127 the steps are one, and halves are ties.
-            case Values::ties: x[i] = i == 0 ? 127.0f : static_cast<float>(random.integer(-254, 254)) * 0.5f; break;
+            case Values::ties:
+                x[i] = i == 0 ? 127.0f : static_cast<float>(random.integer(-254, 254)) * 0.5f;
+                break;
             case Values::spread: x[i] = std::ldexp(u, random.integer(-30, 30)); break;
         }
     }
@@ -49,7 +51,8 @@ static long check_rows(const Kernels& kernels, int count, Values values, Random&
     CHECK(codes.same_bits(expected_codes), where + ": quantise");
     CHECK(scale == expected_scale && sums[0] == expected_sums[0], where + ": quantise");
 
-    scalar.quantise_planes(x.data(), n, expected_codes.data(), expected_low.data(), &expected_scale, expected_sums);
+    scalar.quantise_planes(x.data(), n, expected_codes.data(), expected_low.data(), &expected_scale,
+                           expected_sums);
     kernels.quantise_planes(x.data(), n, codes.data(), low.data(), &scale, sums);
     CHECK(codes.same_bits(expected_codes) && low.same_bits(expected_low), where + ": quantise_planes");
     CHECK(scale == expected_scale && sums[0] == expected_sums[0] && sums[1] == expected_sums[1],
@@ -85,15 +88,16 @@ static void fill_dense(const Array<unsigned char>& data, DType type, Random& ran
 
 static long check_dense(const Kernels& kernels, DType type, int k, int m, Random& random) {
     const int rows = 48, begin = 8, end = random.integer(9, 48);
-    const std::string where = std::string(kernels.name) + " dense of type " + std::to_string(static_cast<int>(type)) +
-                              ", rows " + std::to_string(begin) + " to " + std::to_string(end) + ", K " +
-                              std::to_string(k) + ", M " + std::to_string(m);
+    const std::string where = std::string(kernels.name) + " dense of type " +
+                              std::to_string(static_cast<int>(type)) + ", rows " + std::to_string(begin) +
+                              " to " + std::to_string(end) + ", K " + std::to_string(k) + ", M " +
+                              std::to_string(m);
     const Array<unsigned char> data(static_cast<std::size_t>(rows) * k * size_of(type));
     fill_dense(data, type, random);
     const DenseMatrix w{rows, k, type, data.data()};
     const int x_stride = k + 16, stride = rows + 1;
-    const Array<float> x(static_cast<std::size_t>(m - 1) * x_stride + k), y(static_cast<std::size_t>(m) * stride),
-        expected(y.size()), row(k), expected_row(k);
+    const Array<float> x(static_cast<std::size_t>(m - 1) * x_stride + k),
+        y(static_cast<std::size_t>(m) * stride), expected(y.size()), row(k), expected_row(k);
     fill(x, static_cast<int>(x.size()), Values::usual, random);
     y.fill(-7.0f);
     expected.fill(-7.0f);
@@ -109,15 +113,16 @@ static long check_dense(const Kernels& kernels, DType type, int k, int m, Random
 // Queries at neighbouring positions of one sequence, together and, in the scalar table, each alone.
 static long check_attention(const Kernels& kernels, int head_dim, int queries, int shortest, float scale,
                             Random& random) {
-    const std::string where = std::string(kernels.name) + " attention, head_dim " + std::to_string(head_dim) + ", " +
-                              std::to_string(queries) + " queries, length " + std::to_string(shortest);
+    const std::string where = std::string(kernels.name) + " attention, head_dim " + std::to_string(head_dim) +
+                              ", " + std::to_string(queries) + " queries, length " + std::to_string(shortest);
     const int longest = shortest + queries - 1, stride = static_cast<int>(round_up(head_dim, 16));
     const auto positions = static_cast<std::size_t>(round_up(longest, 16));
     const Array<float> keys(positions * head_dim), values(positions * stride);
     for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = random.real();
     for (std::size_t p = 0; p < positions; ++p)
         for (int d = 0; d < head_dim; ++d) values[p * stride + d] = random.real();
-    const Array<float> query(static_cast<std::size_t>(queries) * head_dim), out(query.size()), expected(query.size());
+    const Array<float> query(static_cast<std::size_t>(queries) * head_dim), out(query.size()),
+        expected(query.size());
     fill(query, static_cast<int>(query.size()), Values::usual, random);
     const Array<float> scratch(static_cast<std::size_t>(attention_scratch(head_dim, longest)));
 
@@ -158,7 +163,8 @@ long check_float_kernels(const Kernels& kernels, bool quick) {
     for (int head_dim : {2, 6, 12, 34, 64, 80, 128})
         for (int queries = 1; queries <= kernels.query_tile; ++queries)
             for (int length : {1, 2, 15, 16, 17, 33, 70})
-                checks += check_attention(kernels, head_dim, queries, length, length % 2 ? 0.125f : 8.0f, random);
+                checks +=
+                    check_attention(kernels, head_dim, queries, length, length % 2 ? 0.125f : 8.0f, random);
     return checks;
 }
 

@@ -55,8 +55,9 @@ struct Tokens {
 };
 
 static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill fill, Random& random) {
-    const std::string where = std::string(kernels.name) + " ternary, " + std::to_string(groups) + " groups, K " +
-                              std::to_string(k) + ", M " + std::to_string(m) + ", " + name_of(fill);
+    const std::string where = std::string(kernels.name) + " ternary, " + std::to_string(groups) +
+                              " groups, K " + std::to_string(k) + ", M " + std::to_string(m) + ", " +
+                              name_of(fill);
     const int rows = groups * group_rows;
     // Rows in Hugging Face's stripes, whose K may be less than the padded one.
     const int given = fill == Fill::random ? k - random.integer(0, block_k - 1) : k;
@@ -64,7 +65,10 @@ static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill
     for (std::size_t i = 0; i < stripes.size(); ++i) {
         int byte = 0;
         for (int field = 0; field < 4; ++field) {
-            const int value = fill == Fill::random ? random.integer(0, 2) : i % 3 ? 2 : fill == Fill::opposed ? 0 : 2;
+            const int value = fill == Fill::random    ? random.integer(0, 2)
+                              : i % 3                 ? 2
+                              : fill == Fill::opposed ? 0
+                                                      : 2;
             byte |= value << 2 * field;
         }
         stripes[i] = static_cast<std::uint8_t>(byte);
@@ -100,13 +104,15 @@ static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill
 }
 
 static long check_bytes(const Kernels& kernels, int rows, int k, int m, Fill fill, Random& random) {
-    const std::string where = std::string(kernels.name) + " 8-bit head, " + std::to_string(rows) + " rows, K " +
-                              std::to_string(k) + ", M " + std::to_string(m) + ", " + name_of(fill);
+    const std::string where = std::string(kernels.name) + " 8-bit head, " + std::to_string(rows) +
+                              " rows, K " + std::to_string(k) + ", M " + std::to_string(m) + ", " +
+                              name_of(fill);
     const int groups = (rows + group_rows - 1) / group_rows, stored = groups * group_rows;
     Array<std::uint8_t> bytes(static_cast<std::size_t>(stored) * k);
     Array<std::int8_t> row(k);
     for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < k; ++j) row[j] = static_cast<std::int8_t>(std::max(-127, code_of(fill, random, j)));
+        for (int j = 0; j < k; ++j)
+            row[j] = static_cast<std::int8_t>(std::max(-127, code_of(fill, random, j)));
         store_byte_row(row.data(), k, bytes.data(), i);
     }
     Array<float> row_scale(stored), scale(m);
@@ -139,7 +145,8 @@ static long check_bytes(const Kernels& kernels, int rows, int k, int m, Fill fil
 static long check_read(const Kernels& kernels, Random& random) {
     long checks = 0;
     for (std::size_t blocks : {0, 1, 2, 7}) {
-        Array<std::uint64_t> words(blocks * 32);  // whole pieces of 256 bytes, as the bandwidth test gives them
+        Array<std::uint64_t> words(blocks *
+                                   32);  // whole pieces of 256 bytes, as the bandwidth test gives them
         std::uint64_t expected = 0;
         for (std::size_t i = 0; i < words.size(); ++i) expected ^= words[i] = random.bits();
         CHECK(kernels.read(words.data(), words.size() * 8) == expected, kernels.name);
@@ -152,7 +159,8 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
     Random random(1);
     long checks = 0;
     for (int m : token_counts)
-        for (int k : {16, 32, 48, 112, 528}) checks += check_ternary(kernels, 1 + m % 3, k, m, Fill::random, random);
+        for (int k : {16, 32, 48, 112, 528})
+            checks += check_ternary(kernels, 1 + m % 3, k, m, Fill::random, random);
     for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed}) {
         for (int m : {1, 2, 6, 11, 14}) checks += check_ternary(kernels, 1, 1040, m, fill, random);
         // The longest K that a model may have.
@@ -161,8 +169,8 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
     }
     for (int m : token_counts)
         for (int k : {4, 16, 48, 100, 528})
-            checks += check_bytes(kernels, std::vector{1, 31, 32, 33, 63, 70, 96, 101}[(m + k) % 8], k, m, Fill::random,
-                                  random);
+            checks += check_bytes(kernels, std::vector{1, 31, 32, 33, 63, 70, 96, 101}[(m + k) % 8], k, m,
+                                  Fill::random, random);
     for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed})
         for (int m : {1, 2, 7, 9}) {
             checks += check_bytes(kernels, 33, 1040, m, fill, random);

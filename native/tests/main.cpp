@@ -1,11 +1,11 @@
 // Checks of the core that need no Python: every kernel that this processor has against the scalar one, the
-// whole model on a tiny one, the thread pool. Built with sanitizers by tests/native/test_native_sanitizers.py and
-// for other processors by `make test-arm` and `make test-avx2`.
+// whole model on a tiny one, the thread pool. Built with sanitizers by tests/native/test_native_sanitizers.py
+// and for other processors by `make test-arm` and `make test-avx2`.
 //
 //     native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] [models]
 //
-// Without a part, all of them. --kernel leaves the other kernels out; --fastest fails unless NAME is what is chosen
-// on this processor.
+// Without a part, all of them. --kernel leaves the other kernels out; --fastest fails unless NAME is what is
+// chosen on this processor.
 #include <algorithm>
 #include <chrono>
 #include <string_view>
@@ -40,10 +40,12 @@ static int main_of(int count, char** arguments) {
         if (argument == "--quick") quick = true;
         else if (argument == "--fastest" && i + 1 < count) fastest = arguments[++i];
         else if (argument == "--kernel" && i + 1 < count) kernel = arguments[++i];
-        else if (argument == "kernels" || argument == "pool" || argument == "models") parts.push_back(argument);
+        else if (argument == "kernels" || argument == "pool" || argument == "models")
+            parts.push_back(argument);
         else {
             std::fprintf(stderr,
-                         "usage: native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] [models]\n");
+                         "usage: native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] "
+                         "[models]\n");
             return 2;
         }
     }
@@ -63,7 +65,8 @@ static int main_of(int count, char** arguments) {
     }
     if (!kernel.empty()) kernels = {&kernels_named(std::string(kernel))};
     if (wanted("kernels"))
-        for (const Kernels* table : kernels) {  // the scalar one too: it must not read beyond its arrays either
+        for (const Kernels* table :
+             kernels) {  // the scalar one too: it must not read beyond its arrays either
             const std::string name = table->name;
             run((name + " integer kernels").c_str(), [&] { return check_integer_kernels(*table, quick); });
             run((name + " float kernels").c_str(), [&] { return check_float_kernels(*table, quick); });

@@ -1,5 +1,5 @@
-// A tiny model through the core's own interface: logits equal to the bit on every kernel, thread count, batch and
-// chunk, beside other sequences, after rewinds, and with callers in several threads.
+// A tiny model through the core's own interface: logits equal to the bit on every kernel, thread count, batch
+// and chunk, beside other sequences, after rewinds, and with callers in several threads.
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
@@ -26,13 +26,19 @@ static std::vector<Variant> variants() {
     ModelConfig bitnet{};
     bitnet.vocab = 101, bitnet.hidden = 60, bitnet.ffn = 131, bitnet.layers = 2, bitnet.heads = 10,
     bitnet.kv_heads = 1, bitnet.head_dim = 6;
-    bitnet.eps = 1e-5f, bitnet.rope_theta = 10000.0;
+    bitnet.eps = 1e-5f, bitnet.rope_factor = 1.0f;
     bitnet.tied = bitnet.sub_norms = bitnet.relu2 = bitnet.ternary = true;
     ModelConfig llama = bitnet;
     llama.vocab = 70, llama.hidden = 50, llama.heads = 4, llama.kv_heads = 2, llama.head_dim = 34;
     llama.tied = llama.sub_norms = llama.relu2 = false;
     ModelConfig dense = llama;
     dense.head_dim = 18, dense.kv_heads = 4, dense.ternary = false;
+    llama.rope_factor = 1.25f;
+    for (ModelConfig* config : {&bitnet, &llama, &dense}) {
+        float frequency = 1.0f;
+        for (int i = 0; i < config->head_dim / 2; ++i, frequency *= 0.5f)
+            config->inverse_frequencies.push_back(frequency);
+    }
     return {{"bitnet, 8-bit head", bitnet, true},
             {"bitnet, head as stored", bitnet, false},
             {"llama, 8-bit head", llama, true},
@@ -51,7 +57,8 @@ static void set_floats(Weights& weights, const std::string& name, std::vector<st
         std::memcpy(&bits, &values[i], 4);
         halves[i] = static_cast<std::uint16_t>(bits >> 16);  // bfloat16, truncated
     }
-    weights.set_dense(name, type == DType::f32 ? static_cast<const void*>(values.data()) : halves.data(), type, shape);
+    weights.set_dense(name, type == DType::f32 ? static_cast<const void*>(values.data()) : halves.data(),
+                      type, shape);
 }
 
 static void set_linear(Weights& weights, const ModelConfig& config, const std::string& name, int rows, int k,
@@ -59,8 +66,8 @@ static void set_linear(Weights& weights, const ModelConfig& config, const std::s
     if (!config.ternary) return set_floats(weights, name, {rows, k}, DType::bf16, 0.0f, 0.25f, random);
     std::vector<std::uint8_t> packed(static_cast<std::size_t>(packed_stripes(rows)) * k);
     for (std::uint8_t& byte : packed)
-        byte = static_cast<std::uint8_t>(random.integer(0, 2) | random.integer(0, 2) << 2 | random.integer(0, 2) << 4 |
-                                         random.integer(0, 2) << 6);
+        byte = static_cast<std::uint8_t>(random.integer(0, 2) | random.integer(0, 2) << 2 |
+                                         random.integer(0, 2) << 4 | random.integer(0, 2) << 6);
     const float scale = 0.125f + 0.03125f * random.real();
     weights.set_ternary(name, packed.data(), packed_stripes(rows), k, rows, &scale, 1);
 }
@@ -97,7 +104,8 @@ static std::unique_ptr<Model> make_model(const Variant& variant, int threads, co
     return model;
 }
 
-// Three sequences; the last two agree in their first 32 tokens, so that a slot can go over from one to the other.
+// Three sequences; the last two agree in their first 32 tokens, so that a slot can go over from one to the
+// other.
 constexpr int streams = 3, shared_prefix = 32;
 static std::int32_t token(const ModelConfig& config, int stream, int position) {
     const int from = stream == 2 && position < shared_prefix ? 1 : stream;
@@ -157,7 +165,8 @@ struct Reference {
 };
 
 // Runs the batch and compares all that it asked for. Returns the number of comparisons.
-static long check_batch(Model& model, const Reference& reference, const Batch& batch, const std::string& where) {
+static long check_batch(Model& model, const Reference& reference, const Batch& batch,
+                        const std::string& where) {
     const Result result = forward(model, batch);
     for (std::size_t j = 0; j < batch.rows.size(); ++j) {
         const int row = batch.rows[j], stream = batch.streams[row], position = batch.positions[row];
@@ -167,7 +176,8 @@ static long check_batch(Model& model, const Reference& reference, const Batch& b
     }
     for (std::size_t j = 0; j < batch.best_rows.size(); ++j) {
         const int row = batch.best_rows[j];
-        CHECK(result.best[j] == reference.best(batch.streams[row], batch.positions[row]), where + ", most likely id");
+        CHECK(result.best[j] == reference.best(batch.streams[row], batch.positions[row]),
+              where + ", most likely id");
     }
     return static_cast<long>(batch.rows.size() + batch.best_rows.size());
 }
@@ -195,7 +205,8 @@ static long check_steps(Model& model, const Reference& reference, int steps, con
                 batch.add(token(config, stream[slot], length[slot]), slot, length[slot], stream[slot]);
                 ++length[slot];
                 if (random.integer(0, 2)) batch.ask_for_last();
-                if (random.integer(0, 4) == 0) batch.best_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
+                if (random.integer(0, 4) == 0)
+                    batch.best_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
             }
         }
         checks += check_batch(model, reference, batch, where + ", step " + std::to_string(step));
@@ -243,14 +254,16 @@ static bool same(const Trace& a, const Trace& b) {
     if (a.size() != b.size()) return false;
     for (const auto& [name, array] : a) {
         const auto found = b.find(name);
-        if (found == b.end() || found->second.width != array.width || found->second.data != array.data) return false;
+        if (found == b.end() || found->second.width != array.width || found->second.data != array.data)
+            return false;
     }
     return true;
 }
 
 static Trace trace(Model& model) {
     std::vector<std::int32_t> tokens;
-    for (int position = 0; position < context; ++position) tokens.push_back(token(model.config(), 0, position));
+    for (int position = 0; position < context; ++position)
+        tokens.push_back(token(model.config(), 0, position));
     return model.trace(tokens.data(), context);
 }
 
@@ -292,8 +305,8 @@ long check_models(const std::vector<const Kernels*>& tables, bool quick) {
               std::string(variant.name) + ": trace");
         for (const Kernels* kernels : tables)
             for (int threads : quick ? std::vector{3} : std::vector{1, 2, 5}) {
-                const std::string where =
-                    std::string(variant.name) + ", " + kernels->name + ", " + std::to_string(threads) + " threads";
+                const std::string where = std::string(variant.name) + ", " + kernels->name + ", " +
+                                          std::to_string(threads) + " threads";
                 const auto model = make_model(variant, threads, kernels->name);
                 checks += check_steps(*model, reference, quick ? 30 : 150, where);
                 CHECK(same(trace(*model), expected), where + ": trace");

@@ -8,8 +8,8 @@
 
 namespace tritwise::checks {
 
-// Plain integers, so that ThreadSanitizer sees any two threads that touch one item, and any section that starts
-// before the last one's writes are visible.
+// Plain integers, so that ThreadSanitizer sees any two threads that touch one item, and any section that
+// starts before the last one's writes are visible.
 static long check_sections(int threads, int sections, bool sleeps, Random& random) {
     ThreadPool pool(threads);
     std::vector<int> times(512, 0);
@@ -24,7 +24,8 @@ static long check_sections(int threads, int sections, bool sleeps, Random& rando
         });
         for (int i = 0; i < count; ++i) ++expected[static_cast<std::size_t>(i)];
         items += count;
-        CHECK(times == expected, "section " + std::to_string(section) + " of " + std::to_string(threads) + " threads");
+        CHECK(times == expected,
+              "section " + std::to_string(section) + " of " + std::to_string(threads) + " threads");
         // Long enough for the threads to fall asleep, in every tenth section.
         if (sleeps && section % 10 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }

@@ -28,6 +28,10 @@ SHAPES: dict[str, ModelConfig] = {
     "paper-1.3b": _paper(2048, 5460, 32, 24),
     "paper-3b": _paper(3200, 8640, 32, 26),
     "paper-3.9b": _paper(3200, 12800, 32, 26),
+    # LLaMA 3 8B's config.json with ternary linears, as Llama3-8B-1.58 has them; its rope_scaling is LLaMA 3.1's.
+    "llama-3-8b": ModelConfig(model_type="llama", vocab_size=128256, hidden_size=4096, intermediate_size=14336,
+                              num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
+                              rope_theta=500000.0, max_position_embeddings=8192),
 }
 
 

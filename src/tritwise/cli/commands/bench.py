@@ -17,7 +17,7 @@ def bench(model: Path | None = None, /, *, shape: str | None = None, dense: bool
     model
         The model directory.
     shape
-        Instead of a model: 2b4t, paper-700m, paper-1.3b, paper-3b or paper-3.9b.
+        Instead of a model: 2b4t, paper-700m, paper-1.3b, paper-3b, paper-3.9b or llama-3-8b.
     dense
         With --shape: its 16-bit LLaMA twin.
     threads

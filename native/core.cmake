@@ -17,6 +17,7 @@ set(core_sources
   memory.cpp
   model.cpp
   packing.cpp
+  sampling.cpp
   thread_pool.cpp
   weights.cpp)
 

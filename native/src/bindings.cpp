@@ -261,6 +261,8 @@ static auto locked(Model& model, Work&& work) {
     return work();
 }
 
+void bind_sampling(nb::module_& m);  // sampling_bindings.cpp
+
 NB_MODULE(_native, m) {
     using namespace nb::literals;
     m.doc() = "The CPU core of Tritwise; native/README.md describes it.";
@@ -272,6 +274,7 @@ NB_MODULE(_native, m) {
           "K].");
     m.def("measure_read_bandwidth", &read_bandwidth, "threads"_a, "size_bytes"_a, "repeats"_a,
           "Best read bandwidth in bytes a second.");
+    bind_sampling(m);
 
     nb::class_<Model>(m, "Model",
                       "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")

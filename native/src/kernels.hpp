@@ -93,6 +93,25 @@ inline std::int64_t attention_scratch(int head_dim, std::int64_t positions) {
     return max_query_tile * (positions + 32 + 2 * (head_dim + 16));
 }
 
+constexpr std::int64_t sampling_block = 256;  // weights that are summed together
+constexpr int sampling_buckets = 2048;        // of logits; 16 more hold what lies below them
+
+// Passes over a row of n logits, for sampling.cpp. Sums of a block: lane = i mod 16, then the tree; blocks in order.
+struct SamplingKernels {
+    // The largest logit; false when one is NaN or +infinity.
+    bool (*maximum)(const float* row, std::int64_t n, float* maximum);
+    // weights = e^((row - maximum) * inverse_temperature), sums = those of the blocks; returns the total.
+    double (*weights)(const float* row, std::int64_t n, float maximum, double inverse_temperature, double* weights,
+                      double* sums);
+    // index = (maximum - row) * scale, rounded down; sampling_buckets + i mod 16 from sampling_buckets on.
+    void (*buckets)(const float* row, std::int64_t n, float maximum, float scale, std::int32_t* index);
+    // Sets weights to 0 of logits below `logit`, of those equal to it behind `id`, and where they are below `least`.
+    double (*cut)(const float* row, std::int64_t n, float logit, std::int32_t id, double least, double* weights,
+                  double* sums);
+    // -infinity where bit i & 31 of word i >> 5 is 0.
+    void (*mask)(float* row, std::int64_t n, const std::uint32_t* mask);
+};
+
 struct Kernels {
     const char* name;
     int query_tile;
@@ -126,6 +145,8 @@ struct Kernels {
     // lane = position mod 16, then the tree. Values: fused multiply-adds over positions in order, times 1 /
     // sum.
     void (*attention)(const AttentionTask&);
+
+    SamplingKernels sampling;
 
     std::uint64_t (*read)(const void* data,
                           std::size_t bytes);  // for measuring bandwidth: xor of all 64-bit words

@@ -15,6 +15,7 @@ constexpr int dense_token_tile = 2;
 #include "attention_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
+#include "sampling_kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
 
@@ -210,6 +211,7 @@ const Kernels& kernels_avx2() {
         .add = add,
         .load_row = load_row,
         .attention = attention,
+        .sampling = sampling_kernels,
         .read = read,
     };
     return table;

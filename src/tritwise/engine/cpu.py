@@ -8,22 +8,15 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.engine.backend import BackendInfo, Batch, Output, available_cores
+from tritwise.engine.native import native
 from tritwise.formats import TernaryTensor
 
 HEADS = ("int8", "stored")
 
 
-def _native():
-    try:
-        from tritwise import _native
-    except ImportError as error:
-        raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
-    return _native
-
-
 def kernels() -> list[str]:
     """Names of the kernels that this processor runs, fastest first."""
-    return list(_native().kernels())
+    return list(native().kernels())
 
 
 class CpuBackend:
@@ -37,8 +30,8 @@ class CpuBackend:
     def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, TernaryTensor | NDArray]], *,
                  threads: int | None = None, kernel: str | None = None, head: str | None = None,
                  slots: int = 4, context: int | None = None) -> None:
-        native = _native()
-        available = native.kernels()
+        core = native()
+        available = core.kernels()
         kernel = available[0] if kernel is None else kernel
         if kernel not in available:
             raise TritwiseError(f"there is no kernel {kernel!r} on this processor",
@@ -60,10 +53,10 @@ class CpuBackend:
                                 fix="stretch them: rope_scaling={'rope_type': 'yarn'}, or --rope-scaling yarn")
         rotary = config.rotary()
         try:
-            self._model = native.Model(config.model_dump(), threads=threads, kernel=kernel, head=head,
-                                       slots=slots, context=self.context,
-                                       inverse_frequencies=rotary.inverse_frequencies,
-                                       rope_factor=rotary.attention_factor)
+            self._model = core.Model(config.model_dump(), threads=threads, kernel=kernel, head=head,
+                                     slots=slots, context=self.context,
+                                     inverse_frequencies=rotary.inverse_frequencies,
+                                     rope_factor=rotary.attention_factor)
             for name, tensor in tensors:
                 self._set(name, tensor)
                 del tensor

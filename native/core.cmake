@@ -12,12 +12,14 @@ set(core_sources
   cpu.cpp
   feed_forward.cpp
   head.cpp
+  head_weights.cpp
   kernels.cpp
   kernels_scalar.cpp
   memory.cpp
   model.cpp
   packing.cpp
   sampling.cpp
+  tensor_file.cpp
   thread_pool.cpp
   weights.cpp)
 

@@ -161,18 +161,20 @@ static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& i
 }
 
 static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, const std::string& kernel,
-                                        const std::string& head, int slots, int context,
-                                        const Input<float, 1>& inverse_frequencies, float rope_factor) {
+                                        const std::string& head, const std::string& head_pass, int slots,
+                                        int context, const Input<float, 1>& inverse_frequencies,
+                                        float rope_factor) {
     check_threads(threads);
-    if (head != "stored" && head != "int8")
-        throw std::invalid_argument("head is '" + head + "', 'stored' or 'int8' is needed");
+    const HeadKind kind = head_kind_named(head);
+    if (head_pass != "one" && head_pass != "two")
+        throw std::invalid_argument("head_pass is '" + head_pass + "', 'one' or 'two' is needed");
     if (slots < 1 || slots > 65536)
         throw std::invalid_argument("slots is " + std::to_string(slots) + ", at least 1 is needed");
     if (context < 1)
         throw std::invalid_argument("context is " + std::to_string(context) + ", at least 1 is needed");
     const ModelConfig parsed = parse_config(config, inverse_frequencies, rope_factor);
     const nb::gil_scoped_release released;
-    return std::make_unique<Model>(parsed, threads, kernel, head == "int8", slots, context);
+    return std::make_unique<Model>(parsed, threads, kernel, kind, head_pass == "two", slots, context);
 }
 
 static void set_ternary(Model& model, const std::string& name, Input<std::uint8_t, 2> packed,
@@ -181,6 +183,36 @@ static void set_ternary(Model& model, const std::string& name, Input<std::uint8_
     const std::lock_guard lock(model.mutex);
     model.weights().set_ternary(name, packed.data(), packed.shape(0), packed.shape(1), out, scale.data(),
                                 scale.shape(0));
+}
+
+static DType type_named(const std::string& name, const std::string& dtype) {
+    if (dtype == "float32") return DType::f32;
+    if (dtype == "float16") return DType::f16;
+    if (dtype == "bfloat16") return DType::bf16;
+    throw std::invalid_argument(name + ": dtype is '" + dtype + "', float32, float16 and bfloat16 are known");
+}
+
+static void check_place(const std::string& name, std::int64_t offset, const std::vector<std::int64_t>& shape) {
+    bool good = offset >= 0 && (shape.size() == 1 || shape.size() == 2);
+    for (std::int64_t size : shape) good &= size > 0;
+    if (!good) throw std::invalid_argument(name + ": a byte offset from 0 on and a shape of one or two sizes are needed");
+}
+
+static void set_ternary_file(Model& model, const std::string& name, int descriptor, std::int64_t offset,
+                             std::int64_t out, std::int64_t in, float scale, bool binary) {
+    check_place(name, offset, {out, in});
+    const nb::gil_scoped_release released;
+    const std::lock_guard lock(model.mutex);
+    model.weights().set_ternary_file(name, descriptor, offset, out, in, scale, binary);
+}
+
+static void set_dense_file(Model& model, const std::string& name, int descriptor, std::int64_t offset,
+                           const std::string& dtype, const std::vector<std::int64_t>& shape) {
+    const DType type = type_named(name, dtype);
+    check_place(name, offset, shape);
+    const nb::gil_scoped_release released;
+    const std::lock_guard lock(model.mutex);
+    model.weights().set_dense_file(name, descriptor, offset, type, shape);
 }
 
 static void set_dense(Model& model, const std::string& name,
@@ -224,6 +256,16 @@ static nb::tuple forward(Model& model, Input<std::int32_t, 1> tokens, Input<std:
                       best.data());
     }
     return nb::make_tuple(logits, best);
+}
+
+static nb::dict head_search(const Model& model) {
+    const HeadSearch& search = model.head_search();
+    nb::dict result;
+    result["tokens"] = search.tokens;
+    result["candidates"] = search.candidates;
+    result["groups"] = search.groups;
+    result["largest_error"] = search.largest_error;
+    return result;
 }
 
 template <class T>
@@ -278,10 +320,13 @@ NB_MODULE(_native, m) {
 
     nb::class_<Model>(m, "Model",
                       "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")
-        .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a, "slots"_a,
-             "context"_a, "inverse_frequencies"_a, "rope_factor"_a)
+        .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a,
+             "head_pass"_a = "two", "slots"_a, "context"_a, "inverse_frequencies"_a, "rope_factor"_a)
         .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
         .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
+        .def("set_ternary_file", &set_ternary_file, "name"_a, "descriptor"_a, "offset"_a, "out"_a, "inputs"_a,
+             "scale"_a, "binary"_a)
+        .def("set_dense_file", &set_dense_file, "name"_a, "descriptor"_a, "offset"_a, "dtype"_a, "shape"_a)
         .def("finish", [](Model& self) { locked(self, [&] { self.finish(); }); })
         .def("forward", &forward, "tokens"_a, "slots"_a, "positions"_a, "logits_for"_a,
              "best_for"_a = nb::none())
@@ -293,9 +338,15 @@ NB_MODULE(_native, m) {
             "slot"_a)
         .def_prop_ro("threads", &Model::threads)
         .def_prop_ro("kernel", [](const Model& self) { return self.kernels().name; })
-        .def_prop_ro("head", [](const Model& self) { return self.int8_head() ? "int8" : "stored"; })
+        .def_prop_ro("head", [](const Model& self) { return name_of(self.weights().head.kind); })
         .def_prop_ro("weight_bytes", [](const Model& self) { return self.weights().bytes(); })
         .def_prop_ro("weight_bytes_per_token",
                      [](const Model& self) { return self.weights().bytes_per_token(); })
+        .def_prop_ro("weight_bytes_per_best",
+                     [](const Model& self) {
+                         return self.weights().bytes_per_token() - self.weights().head.bytes() +
+                                self.head_bytes_per_best();
+                     })
+        .def_prop_ro("head_search", &head_search)
         .def_prop_ro("cache_bytes_per_token", &Model::cache_bytes_per_token);
 }

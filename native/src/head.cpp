@@ -1,4 +1,5 @@
 // The last norm of a chunk, and its logits or only the most likely ids.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -7,8 +8,19 @@
 
 namespace tritwise {
 
-// Rows whose logits exist at once when only their largest is asked for.
-constexpr std::int64_t best_rows_at_once = 8;
+// Rows whose logits exist at once when only their largest is asked for; a multiple of the tile of six.
+constexpr int best_rows_at_once = 12;
+
+// How many standard deviations a row's estimate may be off (native/README.md, "The most likely id").
+constexpr float coarse_deviations = 8.0f;
+
+constexpr std::int32_t unknown = -2;
+
+static bool all_finite(const float* x, int n) {
+    bool finite = true;
+    for (int i = 0; i < n; ++i) finite &= std::isfinite(x[i]);
+    return finite;
+}
 
 void Model::norm_rows(const Chunk& chunk, const std::int32_t* rows, int m) {
     const int k = static_cast<int>(round_up(config_.hidden, 16));
@@ -19,50 +31,168 @@ void Model::norm_rows(const Chunk& chunk, const std::int32_t* rows, int m) {
     }
 }
 
-static bool all_finite(const float* x, int n) {
-    bool finite = true;
-    for (int i = 0; i < n; ++i) finite &= std::isfinite(x[i]);
-    return finite;
+// The first m rows of input_ as two planes.
+PlaneRows Model::planes(int m) {
+    const int k = static_cast<int>(round_up(config_.hidden, 16)), chunks = (k + chunk_k - 1) / chunk_k;
+    std::int8_t* codes = codes_.as<std::int8_t>();
+    std::int8_t* quads = quads_.as<std::int8_t>();
+    for (int j = 0; j < m; ++j) {
+        const float* row = input_.as<float>() + std::int64_t{j} * k;
+        kernels_.quantise_planes(row, k, codes, codes + k, scales_.as<float>() + j, sums_.as<std::int32_t>() + 2 * j);
+        // Rounding to integers would hide what is not a number.
+        if (!all_finite(row, k)) scales_.as<float>()[j] = std::numeric_limits<float>::quiet_NaN();
+        for (int plane = 0; plane < 2; ++plane) {
+            const std::int8_t* from = codes + plane * k;
+            store_quad_column(from, k, quads, 2 * j + plane);
+            if (weights_.head.kind != HeadKind::int4) continue;
+            std::int32_t* sums = chunk_sums_.as<std::int32_t>() + std::int64_t{2 * j + plane} * chunks;
+            for (int chunk = 0; chunk < chunks; ++chunk) {
+                sums[chunk] = 0;
+                for (int i = chunk * chunk_k; i < std::min(k, (chunk + 1) * chunk_k); ++i) sums[chunk] += from[i];
+            }
+        }
+    }
+    for (std::int64_t column = 2 * m; column % quad; ++column) store_quad_column(nullptr, k, quads, column);
+    return {m, quads, scales_.as<float>(), sums_.as<std::int32_t>(), chunk_sums_.as<std::int32_t>()};
 }
 
 void Model::head_logits(int m, float* y) {
     const int k = static_cast<int>(round_up(config_.hidden, 16));
-    const float* normed = input_.as<float>();
-    if (!weights_.has_int8_head) {
+    const HeadWeights& head = weights_.head;
+    if (head.kind == HeadKind::stored || head.kind == HeadKind::f16) {
         pool_.for_ranges(config_.vocab, [&](std::int64_t from, std::int64_t to, int) {
-            kernels_.dense(weights_.stored_head, static_cast<int>(from), static_cast<int>(to), normed, k, m,
-                           y, config_.vocab);
+            kernels_.dense(head.dense, static_cast<int>(from), static_cast<int>(to), input_.as<float>(), k, m, y,
+                           config_.vocab);
         });
         return;
     }
-    std::int8_t* planes = codes_.as<std::int8_t>();
-    std::int8_t* quads = quads_.as<std::int8_t>();
-    for (int j = 0; j < m; ++j) {
-        const float* row = normed + std::int64_t{j} * k;
-        kernels_.quantise_planes(row, k, planes, planes + k, scales_.as<float>() + j,
-                                 sums_.as<std::int32_t>() + 2 * j);
-        // Rounding to integers would hide what is not a number.
-        if (!all_finite(row, k)) scales_.as<float>()[j] = std::numeric_limits<float>::quiet_NaN();
-        store_quad_column(planes, k, quads, 2 * j);
-        store_quad_column(planes + k, k, quads, 2 * j + 1);
-    }
-    for (std::int64_t column = 2 * m; column % quad; ++column) store_quad_column(nullptr, k, quads, column);
-    const PlaneRows x{m, quads, scales_.as<float>(), sums_.as<std::int32_t>()};
+    const PlaneRows x = planes(m);
     pool_.for_ranges(round_up(config_.vocab, group_rows) / group_rows,
                      [&](std::int64_t from, std::int64_t to, int) {
-                         kernels_.bytes(weights_.int8_head, static_cast<int>(from), static_cast<int>(to), x,
-                                        y, config_.vocab);
+                         const int begin = static_cast<int>(from), end = static_cast<int>(to);
+                         if (head.kind == HeadKind::int8) kernels_.head8(head.split, begin, end, x, y, config_.vocab);
+                         else kernels_.head4(head.chunks, begin, end, x, y, config_.vocab);
                      });
 }
 
-// The first of the largest; -1 when that is NaN or infinite. A NaN anywhere is the largest.
-static std::int32_t best_of(const float* logits, int vocab) {
-    int best = 0;
-    for (int i = 0; i < vocab; ++i) {
-        if (std::isnan(logits[i])) return -1;
-        if (logits[i] > logits[best]) best = i;
+// The most likely ids of the first m rows of input_.
+void Model::head_best(int m, std::int32_t* best) {
+    if (searches_with_one_plane()) {
+        for (int begin = 0; begin < m; begin += coarse_tokens) {
+            const int count = std::min(coarse_tokens, m - begin);
+            const std::int64_t k = round_up(config_.hidden, 16);
+            if (begin) std::memmove(input_.as<float>(), input_.as<float>() + begin * k, floats(count * k));
+            search(planes(count), best + begin);
+            // Estimates that overflow decide nothing.
+            if (std::count(best + begin, best + begin + count, unknown)) best_of_logits(count, best + begin);
+        }
+        return;
     }
-    return std::isfinite(logits[best]) ? best : -1;
+    best_of_logits(m, best);
+}
+
+void Model::best_of_logits(int m, std::int32_t* best) {
+    if (!best_logits_) best_logits_ = Buffer(floats(std::int64_t{best_rows_at_once} * config_.vocab), Pages::lazy);
+    head_logits(m, best_logits_.as<float>());
+    for (int j = 0; j < m; ++j)
+        best[j] = kernels_.best_of(best_logits_.as<float>() + std::int64_t{j} * config_.vocab, config_.vocab);
+}
+
+// A pass over the high plane leaves each row's estimate and a margin; rows that could still win are computed exactly.
+void Model::search(const PlaneRows& x, std::int32_t* best) {
+    const SplitMatrix& w = weights_.head.split;
+    const std::int64_t groups = round_up(w.rows, group_rows) / group_rows;
+    if (!candidates_) {
+        const std::int64_t lists = std::int64_t{pool_.size()} * coarse_tokens;
+        candidates_ = Buffer(lists * w.rows * sizeof(Candidate), Pages::lazy);
+        searches_.resize(lists);
+        for (std::int64_t i = 0; i < lists; ++i) searches_[i].found = candidates_.as<Candidate>() + i * w.rows;
+    }
+    for (int token = 0; token < x.m; ++token) {
+        // |x| in steps of its scale: each code is at most half a step from its value.
+        const float* values = input_.as<float>() + std::int64_t{token} * w.k;
+        double squares = 0;
+        for (int i = 0; i < w.k; ++i) squares += double{values[i]} * values[i];
+        const double norm = std::sqrt(squares) / x.scale[token] + 0.5 * std::sqrt(double(w.k));
+        for (int thread = 0; thread < pool_.size(); ++thread) {
+            CoarseSearch& search = searches_[thread * coarse_tokens + token];
+            search.width = coarse_deviations * static_cast<float>(norm);
+            search.bound = -std::numeric_limits<float>::infinity();
+            search.count = 0;
+        }
+    }
+    pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int thread) {
+        kernels_.coarse(w, static_cast<int>(from), static_cast<int>(to), x, &searches_[thread * coarse_tokens]);
+    });
+    for (int token = 0; token < x.m; ++token) best[token] = rescore(x, token);
+}
+
+std::int32_t Model::rescore(const PlaneRows& x, int token) {
+    const SplitMatrix& w = weights_.head.split;
+    const float scale = x.scale[token];
+    if (!std::isfinite(scale)) return -1;
+    ++head_search_.tokens;
+    const float width = searches_[token].width;
+    // The sums and logits of the candidates that share a group.
+    const auto exact = [&](const Candidate* begin, const Candidate* end, auto&& use) {
+        std::int32_t low[2][group_rows];
+        kernels_.low_sums(w, begin->row / group_rows, x, token, low);
+        for (const Candidate* c = begin; c != end; ++c) {
+            // code = 16 h + (low - 8) + 8
+            const int i = c->row % group_rows;
+            const std::int32_t hi = 16 * c->hi + low[0][i] + 8 * x.sum[2 * token],
+                               lo = 16 * c->lo + low[1][i] + 8 * x.sum[2 * token + 1];
+            use(*c, std::fma(static_cast<float>(hi), 128.0f, static_cast<float>(lo)));
+        }
+    };
+    const auto each_list = [&](auto&& use) {
+        for (int thread = 0; thread < pool_.size(); ++thread) {
+            const CoarseSearch& search = searches_[thread * coarse_tokens + token];
+            for (int i = 0; i < search.count; ++i) use(search.found[i]);
+        }
+    };
+    // One exact logit, of the row with the best estimate, throws out most of the others.
+    Candidate top{-1, 0, 0, -std::numeric_limits<float>::infinity(), 0};
+    bool finite = true;
+    each_list([&](const Candidate& c) {
+        finite &= std::isfinite(c.upper);
+        if (c.estimate > top.estimate) top = c;
+    });
+    if (!finite || top.row < 0) return unknown;
+    float reached = 0;
+    exact(&top, &top + 1, [&](const Candidate& c, float both) { reached = both * w.row_scale[c.row]; });
+    reached -= std::fabs(reached) * 0x1p-20f;
+    kept_.clear();
+    each_list([&](const Candidate& c) {
+        if (c.upper >= reached) kept_.push_back(c);
+    });
+    std::sort(kept_.begin(), kept_.end(), [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
+    std::vector<std::int64_t> starts;
+    for (std::size_t i = 0; i < kept_.size(); ++i)
+        if (!i || kept_[i].row / group_rows != kept_[i - 1].row / group_rows) starts.push_back(std::int64_t(i));
+    const auto groups = static_cast<std::int64_t>(starts.size());
+    starts.push_back(static_cast<std::int64_t>(kept_.size()));
+    // The exact logits take the place of the bounds.
+    std::vector<float> errors(kept_.size());
+    pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int) {
+        for (std::int64_t g = from; g < to; ++g) {
+            Candidate* begin = kept_.data() + starts[g];
+            exact(begin, kept_.data() + starts[g + 1], [&](const Candidate& c, float both) {
+                const std::int64_t at = &c - kept_.data();
+                const float deviation = w.spread[c.row] * w.row_scale[c.row] * width / coarse_deviations;
+                if (deviation > 0) errors[at] = std::fabs(both * w.row_scale[c.row] - c.estimate) / deviation;
+                kept_[at].upper = both * (scale * w.row_scale[c.row]);
+            });
+        }
+    });
+    head_search_.candidates += static_cast<std::int64_t>(kept_.size());
+    head_search_.groups += groups;
+    for (float error : errors) head_search_.largest_error = std::max(head_search_.largest_error, double{error});
+    const Candidate* best = kept_.data();
+    for (const Candidate& c : kept_) {
+        if (c.upper > best->upper) best = &c;
+    }
+    return std::isfinite(best->upper) ? best->row : -1;
 }
 
 void Model::head(const Chunk& chunk) {
@@ -88,14 +218,9 @@ void Model::head(const Chunk& chunk) {
             trace_rows(*chunk.trace, "logits", y, config_.vocab, config_.vocab, m);
         }
     });
-    if (chunk.best_rows && !best_logits_)
-        best_logits_ = Buffer(floats(best_rows_at_once * config_.vocab), Pages::lazy);
     each_run(chunk.best_for, chunk.best_rows, best_rows_at_once, [&](std::int64_t begin, int m) {
         norm_rows(chunk, chunk.best_for + begin, m);
-        float* y = best_logits_.as<float>();
-        head_logits(m, y);
-        for (int j = 0; j < m; ++j)
-            chunk.best[begin + j] = best_of(y + std::int64_t{j} * config_.vocab, config_.vocab);
+        head_best(m, chunk.best + begin);
     });
 }
 

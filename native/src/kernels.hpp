@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "head_matrices.hpp"
+
 namespace tritwise {
 
 constexpr int group_rows = 32;     // rows that are stored interleaved; weights are padded to it
@@ -47,24 +49,6 @@ struct ProductOutput {
     float* y;
     std::int32_t* acc;
     std::ptrdiff_t stride;
-};
-
-// The output head in 8 bits: w = code * row_scale, stored as code + 128 in groups of 32 rows: [K/4][32
-// rows][4 codes].
-struct ByteMatrix {
-    int rows;  // not padded; storage is, to group_rows
-    int k;     // multiple of 4
-    const std::uint8_t* bytes;
-    const float* row_scale;
-};
-
-// Tokens for a ByteMatrix: x = scale * (hi * 128 + lo), both planes in one quad layout: token t is columns 2t
-// and 2t+1.
-struct PlaneRows {
-    int m;
-    const std::int8_t* quads;  // [2M/4][K/4][4][4]
-    const float* scale;        // [M]
-    const std::int32_t* sum;   // [2M]
 };
 
 // Row-major float weights, rows padded with zeros to a multiple of 16.
@@ -119,9 +103,6 @@ struct Kernels {
     // Products over groups of rows [begin, end). `scratch` holds 32 * K bytes.
     void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&,
                     const ProductOutput&, std::uint8_t* scratch);
-    // y[m * stride + n] = fma(float(acc_hi), 128, float(acc_lo)) * (scale[m] * row_scale[n]).
-    void (*bytes)(const ByteMatrix&, int group_begin, int group_end, const PlaneRows&, float* y,
-                  std::ptrdiff_t stride);
     // Rows [begin, end): y[m * stride + n] = sum of fused multiply-adds over 16 lanes, lane = k mod 16, then
     // the tree.
     void (*dense)(const DenseMatrix&, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride,
@@ -147,6 +128,25 @@ struct Kernels {
     void (*attention)(const AttentionTask&);
 
     SamplingKernels sampling;
+
+    // The head, products over groups of rows [begin, end).
+    // y[m * stride + n] = fma(float(acc_hi), 128, float(acc_lo)) * (scale[m] * row_scale[n]).
+    void (*head8)(const SplitMatrix&, int begin, int end, const PlaneRows&, float* y, std::ptrdiff_t stride);
+    // Adds to searches[m] every row of at most coarse_tokens tokens that could have the largest logit.
+    void (*coarse)(const SplitMatrix&, int begin, int end, const PlaneRows&, CoarseSearch* searches);
+    // sums[0], sums[1]: sum (low - 8) x over both planes of one token by the 32 rows of a group.
+    void (*low_sums)(const SplitMatrix&, int group, const PlaneRows&, int token, std::int32_t (*sums)[group_rows]);
+    // y = scale[m] * sum over chunks of float(128 * acc_hi + acc_lo) * chunk scale, a chain of fused multiply-adds.
+    void (*head4)(const ChunkMatrix&, int begin, int end, const PlaneRows&, float* y, std::ptrdiff_t stride);
+    // The first of the largest, -1 when that is NaN or infinite.
+    std::int32_t (*best_of)(const float* logits, int n);
+
+    // For packing a head; k is a multiple of 16. `high` and `low` point to the row's first bytes in its group.
+    void (*split_row)(const std::int8_t* codes, int k, int count, std::uint8_t* high, std::uint8_t* low,
+                      float* slope, float* offset, float* spread);
+    void (*chunk_row)(const float* values, int k, std::uint8_t* group, int row_in_group);
+    void (*half_row)(const float* values, int n, std::uint16_t* out);
+    bool (*all_finite)(const void* data, DType type, std::int64_t n);
 
     std::uint64_t (*read)(const void* data,
                           std::size_t bytes);  // for measuring bandwidth: xor of all 64-bit words

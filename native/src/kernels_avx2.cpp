@@ -15,6 +15,9 @@ constexpr int dense_token_tile = 2;
 #include "attention_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
+#include "head_products_avx2.hpp"
+// Needs the products above.
+#include "head_kernels.hpp"
 #include "sampling_kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
@@ -132,47 +135,6 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     }
 }
 
-// 32 rows by one token (two planes). With |w| <= 127 unsigned and x carrying the sign of w, a pair is at most
-// 2 * 127 * 127 = 32258: no saturation. Per 32 bytes: 1 load, 2 sign changes, then for each plane 1 sign
-// change, 1 vpmaddubsw, 1 vpmaddwd, 1 add.
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
-                  std::ptrdiff_t stride) {
-    const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
-    const std::int64_t k4 = w.k / 4;
-    for (int group = begin; group < end; ++group) {
-        const int row = group * group_rows;
-        for (int token = 0; token < x.m; ++token) {
-            const std::uint8_t* p = w.bytes + static_cast<std::int64_t>(row) * w.k;
-            const std::int8_t* quads =
-                x.quads + static_cast<std::int64_t>(token / 2) * quad * w.k + token % 2 * 8;
-            __m256i hi[4] = {}, lo[4] = {};
-            for (std::int64_t i = 0; i < k4; ++i, p += 128, quads += 16) {
-                _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
-                _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
-                const __m256i x_hi = broadcast4(quads), x_lo = broadcast4(quads + 4);
-                for (int j = 0; j < 4; ++j) {
-                    const __m256i code = _mm256_xor_si256(load256(p + 32 * j), flip),
-                                  size = _mm256_abs_epi8(code);
-                    const __m256i a = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x_hi, code));
-                    const __m256i b = _mm256_maddubs_epi16(size, _mm256_sign_epi8(x_lo, code));
-                    hi[j] = _mm256_add_epi32(hi[j], pairs_to_int32(a));
-                    lo[j] = _mm256_add_epi32(lo[j], pairs_to_int32(b));
-                }
-            }
-            float rows[group_rows];
-            for (int j = 0; j < 4; ++j) {
-                const __m256 both = _mm256_fmadd_ps(_mm256_cvtepi32_ps(hi[j]), _mm256_set1_ps(128.0f),
-                                                    _mm256_cvtepi32_ps(lo[j]));
-                const __m256 scale =
-                    _mm256_mul_ps(_mm256_set1_ps(x.scale[token]), _mm256_loadu_ps(w.row_scale + row + 8 * j));
-                _mm256_storeu_ps(rows + 8 * j, _mm256_mul_ps(both, scale));
-            }
-            const int count = w.rows - row < group_rows ? w.rows - row : group_rows;
-            std::memcpy(y + token * stride + row, rows, count * sizeof(float));
-        }
-    }
-}
-
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const char*>(data);
     __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
@@ -201,7 +163,6 @@ const Kernels& kernels_avx2() {
         .name = "avx2",
         .query_tile = query_tile,
         .ternary = ternary,
-        .bytes = bytes,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,
@@ -212,6 +173,15 @@ const Kernels& kernels_avx2() {
         .load_row = load_row,
         .attention = attention,
         .sampling = sampling_kernels,
+        .head8 = head8,
+        .coarse = coarse,
+        .low_sums = low_sums,
+        .head4 = head4,
+        .best_of = best_of,
+        .split_row = split_row,
+        .chunk_row = chunk_row,
+        .half_row = half_row,
+        .all_finite = all_finite,
         .read = read,
     };
     return table;

@@ -15,6 +15,9 @@ constexpr int dense_token_tile = 6;
 #include "attention_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
+#include "head_products_avx512.hpp"
+// Needs the products above.
+#include "head_kernels.hpp"
 #include "sampling_kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
@@ -147,10 +150,6 @@ static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::
     for (int t = 0; t < T; ++t) acc[0][t] = acc[1][t] = _mm512_setzero_si512();
     for (std::int64_t i = 0; i < k4; ++i, p += 128, quads += 16) {
         const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 64);
-        if constexpr (T == 2) {  // one token with two planes: bound by memory
-            _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
-            _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
-        }
 #pragma GCC unroll 12
         for (int t = 0; t < T; ++t) {
             const __m512i input = broadcast4(quads + t / 4 * quad_stride + t % 4 * 4);
@@ -207,44 +206,6 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     ternary_many(w, begin, end, x, out, scratch);
 }
 
-template <int T>
-static inline void head_tile(const ByteMatrix& w, int group, const PlaneRows& x, int token, float* y,
-                             std::ptrdiff_t stride) {
-    Tile<T> tile;
-    byte_tile<T>(w.bytes + static_cast<std::int64_t>(group) * group_rows * w.k, w.k / 4,
-                 x.quads + static_cast<std::int64_t>(token) * 2 * w.k, tile);
-    const int row = group * group_rows;
-    for (int t = 0; t < T / 2 && token + t < x.m; ++t) {
-        const __m512i hi_sum = _mm512_set1_epi32(128 * x.sum[2 * (token + t)]);
-        const __m512i lo_sum = _mm512_set1_epi32(128 * x.sum[2 * (token + t) + 1]);
-        for (int half = 0; half < 2; ++half) {
-            const int first = row + half * 16, left = w.rows - first;
-            if (left <= 0) continue;
-            const auto mask = static_cast<__mmask16>(left >= 16 ? 0xFFFF : (1 << left) - 1);
-            const __m512 hi =
-                _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t] + half * 16), hi_sum));
-            const __m512 lo = _mm512_cvtepi32_ps(
-                _mm512_sub_epi32(_mm512_load_si512(tile.sums[2 * t + 1] + half * 16), lo_sum));
-            const __m512 both = _mm512_fmadd_ps(hi, _mm512_set1_ps(128.0f), lo);
-            const __m512 scale =
-                _mm512_mul_ps(_mm512_set1_ps(x.scale[token + t]), _mm512_loadu_ps(w.row_scale + first));
-            _mm512_mask_storeu_ps(y + (token + t) * stride + first, mask, _mm512_mul_ps(both, scale));
-        }
-    }
-}
-
-// |acc| <= 255 * 127 * K < 2^31 for K <= 65536, which the model checks.
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
-                  std::ptrdiff_t stride) {
-    for (int group = begin; group < end; ++group) {
-        int token = 0;
-        for (; token + 4 < x.m; token += 6) head_tile<12>(w, group, x, token, y, stride);
-        if (token + 2 < x.m) head_tile<8>(w, group, x, token, y, stride);
-        else if (token + 1 < x.m) head_tile<4>(w, group, x, token, y, stride);
-        else if (token < x.m) head_tile<2>(w, group, x, token, y, stride);
-    }
-}
-
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const char*>(data);
     __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
@@ -274,7 +235,6 @@ const Kernels& kernels_avx512vnni() {
         .name = "avx512vnni",
         .query_tile = query_tile,
         .ternary = ternary,
-        .bytes = bytes,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,
@@ -285,6 +245,15 @@ const Kernels& kernels_avx512vnni() {
         .load_row = load_row,
         .attention = attention,
         .sampling = sampling_kernels,
+        .head8 = head8,
+        .coarse = coarse,
+        .low_sums = low_sums,
+        .head4 = head4,
+        .best_of = best_of,
+        .split_row = split_row,
+        .chunk_row = chunk_row,
+        .half_row = half_row,
+        .all_finite = all_finite,
         .read = read,
     };
     return table;

@@ -11,6 +11,9 @@ constexpr int dense_token_tile = 2;
 #include "attention_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
+#include "head_products_scalar.hpp"
+// Needs the products above.
+#include "head_kernels.hpp"
 #include "sampling_kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
@@ -49,26 +52,6 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     }
 }
 
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
-                  std::ptrdiff_t stride) {
-    for (int group = begin; group < end; ++group) {
-        const std::uint8_t* p = w.bytes + static_cast<std::int64_t>(group) * group_rows * w.k;
-        for (int m = 0; m < x.m; ++m) {
-            const std::int8_t* quads = x.quads + static_cast<std::int64_t>(m / 2) * quad * w.k + m % 2 * 8;
-            std::int32_t hi[group_rows], lo[group_rows];
-            product_of_group(p, w.k / 4, quads, 16, hi);
-            product_of_group(p, w.k / 4, quads + 4, 16, lo);
-            for (int i = 0; i < group_rows && group * group_rows + i < w.rows; ++i) {
-                const int row = group * group_rows + i;
-                // Stored codes are value + 128.
-                const auto high = static_cast<float>(hi[i] - 128 * x.sum[2 * m]);
-                const auto low = static_cast<float>(lo[i] - 128 * x.sum[2 * m + 1]);
-                y[m * stride + row] = std::fma(high, 128.0f, low) * (x.scale[m] * w.row_scale[row]);
-            }
-        }
-    }
-}
-
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const char*>(data);
     std::uint64_t result = 0, word;
@@ -89,7 +72,6 @@ const Kernels& kernels_scalar() {
         .name = "scalar",
         .query_tile = query_tile,
         .ternary = ternary,
-        .bytes = bytes,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,
@@ -100,6 +82,15 @@ const Kernels& kernels_scalar() {
         .load_row = load_row,
         .attention = attention,
         .sampling = sampling_kernels,
+        .head8 = head8,
+        .coarse = coarse,
+        .low_sums = low_sums,
+        .head4 = head4,
+        .best_of = best_of,
+        .split_row = split_row,
+        .chunk_row = chunk_row,
+        .half_row = half_row,
+        .all_finite = all_finite,
         .read = read,
     };
     return table;

@@ -50,6 +50,10 @@ inline void store_i8(std::int8_t* p, Lanes a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
 inline void store_i32(std::int32_t* p, Lanes a) { _mm512_storeu_si512(p, _mm512_cvtps_epi32(a.v)); }
+inline Lanes load_i32(const std::int32_t* p) { return {_mm512_cvtepi32_ps(_mm512_loadu_si512(p))}; }
+inline void store_f16(std::uint16_t* p, Lanes a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
 
 // The tree: lane i + lane i+8, then i+4, i+2, i+1.
 inline float sum(Lanes a) {
@@ -103,6 +107,14 @@ inline Lanes pow2_of_magic(Lanes x) { return {pow2_half(x.a), pow2_half(x.b)}; }
 inline void store_i32(std::int32_t* p, Lanes x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvtps_epi32(x.a));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), _mm256_cvtps_epi32(x.b));
+}
+inline Lanes load_i32(const std::int32_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
+            _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8)))};
+}
+inline void store_f16(std::uint16_t* p, Lanes x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
 inline void store_i8(std::int8_t* p, Lanes x) {
     const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
@@ -192,6 +204,29 @@ inline Lanes pow2_of_magic(const Lanes& a) {
 }
 inline void store_i32(std::int32_t* p, const Lanes& a) {
     for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int32_t>(a.v[i]);
+}
+inline Lanes load_i32(const std::int32_t* p) {
+    return each([&](int i) { return static_cast<float>(p[i]); });
+}
+// Ties to even; beyond 65504 + half a step infinity.
+inline std::uint16_t float_to_half(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
+    const float size = std::fabs(value);
+    if (!(size < 65520.0f)) return static_cast<std::uint16_t>(sign | (size == size ? 0x7C00u : 0x7E00u));
+    // Subnormal halves are multiples of 2^-24, which the sum with 0.5 rounds to and leaves in the low bits.
+    if (size < 0x1p-14f) {
+        const float shifted = size + 0.5f;
+        std::memcpy(&bits, &shifted, 4);
+        return static_cast<std::uint16_t>(sign | (bits & 0x7FFu));
+    }
+    std::memcpy(&bits, &size, 4);
+    const std::uint32_t rounded = bits + 0xFFFu + (bits >> 13 & 1u);
+    return static_cast<std::uint16_t>(sign | (rounded - (112u << 23)) >> 13);
+}
+inline void store_f16(std::uint16_t* p, const Lanes& a) {
+    for (int i = 0; i < 16; ++i) p[i] = float_to_half(a.v[i]);
 }
 inline void store_i8(std::int8_t* p, const Lanes& a) {
     for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(a.v[i]));

@@ -10,15 +10,16 @@
 
 namespace tritwise {
 
-Model::Model(const ModelConfig& config, int threads, const std::string& kernel, bool int8_head, int slots,
-             int context)
+Model::Model(const ModelConfig& config, int threads, const std::string& kernel, HeadKind head, bool two_passes,
+             int slots, int context)
     : config_(config),
       kernels_(kernels_named(kernel)),
       pool_(threads),
-      weights_(config, int8_head, kernels_, pool_),
+      weights_(config, head, kernels_, pool_),
       cache_(slots + 1, config.layers, config.kv_heads, config.head_dim, context),
       slots_(slots),
-      context_(context) {
+      context_(context),
+      two_passes_(two_passes) {
     const std::int64_t q = std::int64_t{config.heads} * config.head_dim, m = chunk_tokens;
     hidden_stride_ = static_cast<int>(round_up(config.hidden, group_rows));
     attention_stride_ = static_cast<int>(round_up(q, group_rows));
@@ -38,6 +39,8 @@ Model::Model(const ModelConfig& config, int threads, const std::string& kernel, 
     quads_ = Buffer(2 * m * input_stride_, Pages::lazy);
     scales_ = make(m);
     sums_ = Buffer(2 * m * sizeof(std::int32_t), Pages::lazy);
+    embedding_rows_ = Buffer(floats(m * round_up(config.hidden, 16)), Pages::lazy);
+    chunk_sums_ = Buffer(2 * m * round_up(config.hidden, chunk_k) / chunk_k * sizeof(std::int32_t), Pages::lazy);
     unpack_scratch_ = Buffer(static_cast<std::size_t>(threads) * group_rows * input_stride_, Pages::huge);
     attention_scratch_floats_ = round_up(attention_scratch(config.head_dim, round_up(context, 16)), 16);
     attention_scratch_ = make(threads * attention_scratch_floats_);
@@ -121,8 +124,12 @@ void Model::run_chunk(const Chunk& chunk) {
             trace_rows(*chunk.trace, name, scratch_row(0), input_stride_, config_.hidden, chunk.n);
     };
 
+    const DType type = weights_.embedding_type();
+    const auto row_bytes = hidden_k * static_cast<std::int64_t>(size_of(type));
+    weights_.embed(chunk.tokens, chunk.n, embedding_rows_.as<char>(), row_bytes);
     for_rows(chunk, [&](std::int64_t row) {
-        kernels_.load_row(weights_.embedding, chunk.tokens[row], hidden + row * hidden_stride_);
+        kernels_.load_row({1, hidden_k, type, embedding_rows_.as<char>() + row * row_bytes}, 0,
+                          hidden + row * hidden_stride_);
         float* table = rope_.as<float>() + row * config_.head_dim;
         for (int i = 0; i < half; ++i) {
             const float angle = static_cast<float>(chunk.positions[row]) * config_.inverse_frequencies[i];

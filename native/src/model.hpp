@@ -23,10 +23,18 @@ struct TraceArray {
 };
 using Trace = std::map<std::string, TraceArray>;
 
+// What the search for the most likely ids did since the model was made.
+struct HeadSearch {
+    std::int64_t tokens = 0;      // searched with a coarse pass
+    std::int64_t candidates = 0;  // rows that came out of it above the best exact logit
+    std::int64_t groups = 0;      // groups of 32 rows whose low plane was read
+    double largest_error = 0;     // of a rescored row's estimate, in standard deviations of the margin's model
+};
+
 class Model {
 public:
-    Model(const ModelConfig& config, int threads, const std::string& kernel, bool int8_head, int slots,
-          int context);
+    Model(const ModelConfig& config, int threads, const std::string& kernel, HeadKind head, bool two_passes,
+          int slots, int context);
 
     Weights& weights() { return weights_; }
     const Weights& weights() const { return weights_; }
@@ -46,12 +54,17 @@ public:
     const ModelConfig& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return pool_.size(); }
-    bool int8_head() const { return weights_.has_int8_head; }
+    const HeadSearch& head_search() const { return head_search_; }
+    // What of the head a step reads that asks for the most likely id only; rescored rows are left out.
+    std::int64_t head_bytes_per_best() const {
+        return weights_.head.bytes() - (searches_with_one_plane() ? weights_.head.low_bytes() : 0);
+    }
     std::int64_t cache_bytes_per_token() const { return cache_.bytes_per_token(); }
 
     std::mutex mutex;  // held by the caller around everything that is not const
 
 private:
+    bool searches_with_one_plane() const { return weights_.head.kind == HeadKind::int8 && two_passes_; }
     struct Chunk;
     void run_chunk(const Chunk& chunk);
     void check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
@@ -67,7 +80,12 @@ private:
     void head(const Chunk& chunk);
     // The last norm of rows of the chunk into input_, one after another; then their logits.
     void norm_rows(const Chunk& chunk, const std::int32_t* rows, int m);
+    PlaneRows planes(int m);
     void head_logits(int m, float* y);
+    void head_best(int m, std::int32_t* best);
+    void best_of_logits(int m, std::int32_t* best);
+    void search(const PlaneRows& x, std::int32_t* best);
+    std::int32_t rescore(const PlaneRows& x, int token);
     void for_rows(const Chunk& chunk, auto&& work);
 
     const ModelConfig config_;
@@ -83,7 +101,13 @@ private:
     Buffer hidden_, qkv_, attention_, gate_up_, result_, scratch_, rope_;
     // The input of the product that comes next, as floats or quantised, and the int32 results when traced.
     Buffer input_, codes_, quads_, scales_, sums_, accumulators_;
-    Buffer unpack_scratch_, attention_scratch_, best_logits_;
+    Buffer unpack_scratch_, attention_scratch_, embedding_rows_;
+    // Of the head: sums by chunks of 32 inputs, logits whose largest is wanted, candidates of the coarse pass.
+    Buffer chunk_sums_, best_logits_, candidates_;
+    std::vector<CoarseSearch> searches_;  // [thread][token]
+    std::vector<Candidate> kept_;
+    const bool two_passes_;
+    HeadSearch head_search_;
     std::int64_t attention_scratch_floats_;
 };
 

@@ -10,6 +10,12 @@ bool has_field_three(const std::uint8_t* packed, std::int64_t bytes) {
     return threes != 0;
 }
 
+bool has_code_zero(const std::uint8_t* packed, std::int64_t bytes, int field) {
+    int zeros = 0;
+    for (std::int64_t i = 0; i < bytes; ++i) zeros |= (packed[i] >> 2 * field & 3) == 1;
+    return zeros != 0;
+}
+
 void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, std::uint8_t* groups,
                     std::int64_t padded_k, std::int64_t first, std::int64_t begin, std::int64_t end) {
     const std::int64_t blocks = padded_k / block_k;
@@ -31,16 +37,6 @@ void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64
                 word |= (codes[field] >> shift & 0x03030303u) << 2 * field;
             std::memcpy(to, &word, 4);
         }
-    }
-}
-
-void store_byte_row(const std::int8_t* codes, std::int64_t k, std::uint8_t* groups, std::int64_t row) {
-    std::uint8_t* to = groups + row / group_rows * k * group_rows + row % group_rows * 4;
-    for (std::int64_t i = 0; i < k; i += 4, to += 4 * group_rows) {
-        std::uint32_t word;
-        std::memcpy(&word, codes + i, 4);
-        word ^= 0x80808080u;  // code + 128
-        std::memcpy(to, &word, 4);
     }
 }
 

@@ -14,14 +14,14 @@ inline std::int64_t packed_stripes(std::int64_t rows) {
 // Whether any 2-bit field among `bytes` bytes holds 3, which no code has.
 bool has_field_three(const std::uint8_t* packed, std::int64_t bytes);
 
+// Whether field `field` (0 to 3) of any of the bytes stands for the code 0.
+bool has_code_zero(const std::uint8_t* packed, std::int64_t bytes, int field);
+
 // Rows of a Hugging Face packed array [stripes, k] to the groups of a TernaryMatrix whose K is `padded_k`.
 // Row `first + i` of the matrix becomes row i of the source, for i in [begin, end). Inputs beyond k keep
 // their zeros.
 void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, std::uint8_t* groups,
                     std::int64_t padded_k, std::int64_t first, std::int64_t begin, std::int64_t end);
-
-// One row of int8 codes into a ByteMatrix: stored as code + 128. k is a multiple of 4.
-void store_byte_row(const std::int8_t* codes, std::int64_t k, std::uint8_t* groups, std::int64_t row);
 
 // The codes of one token into column `column` of a quad layout. k is a multiple of 4; null codes store zeros.
 void store_quad_column(const std::int8_t* codes, std::int64_t k, std::int8_t* quads, std::int64_t column);

@@ -1,5 +1,6 @@
 #include "weights.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <stdexcept>
 
@@ -13,15 +14,15 @@ static std::string shape_text(const std::vector<std::int64_t>& shape) {
     return text + "]";
 }
 
-Weights::Weights(const ModelConfig& config, bool with_int8_head, const Kernels& kernels, ThreadPool& pool)
+Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& kernels, ThreadPool& pool)
     : layers(config.layers),
-      has_int8_head(with_int8_head),
       gate_rows(static_cast<int>(round_up(config.ffn, group_rows))),
       q_rows(static_cast<int>(round_up(std::int64_t{config.heads} * config.head_dim, group_rows))),
       kv_rows(static_cast<int>(round_up(std::int64_t{config.kv_heads} * config.head_dim, group_rows))),
       config_(config),
       kernels_(kernels),
       pool_(pool) {
+    head.kind = head_kind;
     const std::int64_t hidden = config.hidden, ffn = config.ffn,
                        q = std::int64_t{config.heads} * config.head_dim,
                        kv = std::int64_t{config.kv_heads} * config.head_dim;
@@ -122,46 +123,25 @@ void Weights::set_ternary(const std::string& name, const std::uint8_t* packed, s
     to.set = true;
 }
 
-// `rows` rows of k values of matrix.type into rows first.. of a matrix whose rows are padded.
-void Weights::store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data,
-                         std::int64_t rows, std::int64_t k) {
-    const auto size = static_cast<std::int64_t>(size_of(matrix.type));
-    if (!storage) storage = Buffer(std::int64_t{matrix.rows} * matrix.k * size, Pages::huge);
-    matrix.data = storage.as<void>();
-    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t row = begin; row < end; ++row)
-            std::memcpy(storage.as<char>() + (first + row) * matrix.k * size,
-                        static_cast<const char*>(data) + row * k * size, static_cast<std::size_t>(k * size));
+void Weights::set_ternary_file(const std::string& name, int descriptor, std::int64_t offset, std::int64_t rows,
+                               std::int64_t k, float scale, bool binary) {
+    const TensorFile file(descriptor);
+    const std::int64_t stripes = packed_stripes(rows);
+    if (bounce_.bytes() < static_cast<std::size_t>(stripes * k)) bounce_ = Buffer(stripes * k, Pages::huge);
+    std::uint8_t* packed = bounce_.as<std::uint8_t>();
+    std::atomic<bool> unreadable{false}, zero{false};
+    pool_.for_ranges(stripes, [&](std::int64_t begin, std::int64_t end, int) {
+        if (!file.read(offset + begin * k, (end - begin) * k, packed + begin * k)) unreadable = true;
+        for (std::int64_t row = begin; binary && row < end; ++row)
+            for (int field = 0; field < 4 && field * stripes + row < rows; ++field)
+                if (has_code_zero(packed + row * k, k, field)) zero = true;
     });
+    if (unreadable) throw std::invalid_argument(name + ": its file ended before its last byte");
+    if (zero) throw std::invalid_argument(name + ": it holds the code 0, but linear_type is binary");
+    set_ternary(name, packed, stripes, k, rows, &scale, 1);
 }
 
-void Weights::quantise_head(const void* data, DType type) {
-    const std::int64_t k = config_.hidden, padded = round_up(k, 16), rows = config_.vocab;
-    const std::int64_t stored = round_up(rows, group_rows);
-    head_storage_ = Buffer(stored * padded, Pages::huge);
-    head_scales_ = Buffer(stored * sizeof(float), Pages::huge);
-    const auto size = static_cast<std::int64_t>(size_of(type));
-    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
-        std::vector<char> raw(padded * size, 0);
-        std::vector<float> values(padded);
-        std::vector<std::int8_t> codes(padded);
-        const DenseMatrix one{1, static_cast<int>(padded), type, raw.data()};
-        for (std::int64_t row = begin; row < end; ++row) {
-            std::memcpy(raw.data(), static_cast<const char*>(data) + row * k * size,
-                        static_cast<std::size_t>(k * size));
-            kernels_.load_row(one, 0, values.data());
-            std::int32_t ignored;
-            kernels_.quantise(values.data(), static_cast<int>(padded), codes.data(),
-                              head_scales_.as<float>() + row, &ignored);
-            store_byte_row(codes.data(), padded, head_storage_.as<std::uint8_t>(), row);
-        }
-    });
-    int8_head = {static_cast<int>(rows), static_cast<int>(padded), head_storage_.as<std::uint8_t>(),
-                 head_scales_.as<float>()};
-}
-
-void Weights::set_dense(const std::string& name, const void* data, DType type,
-                        const std::vector<std::int64_t>& shape) {
+void Weights::check_shape(const std::string& name, const std::vector<std::int64_t>& shape) {
     Target& to = target(name);
     if (to.kind == Target::linear && config_.ternary)
         throw std::invalid_argument(
@@ -172,51 +152,86 @@ void Weights::set_dense(const std::string& name, const void* data, DType type,
     if (shape != needed)
         throw std::invalid_argument(name + ": shape " + shape_text(shape) + " was given, " +
                                     shape_text(needed) + " is needed");
+}
+
+void Weights::set_dense(const std::string& name, const void* data, DType type,
+                        const std::vector<std::int64_t>& shape) {
+    check_shape(name, shape);
+    const std::int64_t k = shape.back(), rows = shape.size() == 1 ? 1 : shape[0];
+    set_rows(name, {static_cast<const char*>(data), nullptr, 0, type, rows, k});
+}
+
+void Weights::set_dense_file(const std::string& name, int descriptor, std::int64_t offset, DType type,
+                             const std::vector<std::int64_t>& shape) {
+    check_shape(name, shape);
+    const std::int64_t k = shape.back(), rows = shape.size() == 1 ? 1 : shape[0];
+    set_rows(name, {nullptr, std::make_shared<TensorFile>(descriptor), offset, type, rows, k});
+}
+
+void Weights::set_rows(const std::string& name, const RowSource& source) {
+    Target& to = target(name);
     switch (to.kind) {
         case Target::norm: {
-            const std::int64_t padded = round_up(to.rows, 16);
-            std::vector<char> raw(padded * size_of(type), 0);
-            std::memcpy(raw.data(), data, to.rows * size_of(type));
-            kernels_.load_row({1, static_cast<int>(padded), type, raw.data()}, 0, to.values);
+            const std::int64_t padded = round_up(source.k, 16);
+            std::vector<char> raw(padded * size_of(source.type), 0);
+            read_rows(name, source, raw.data(), padded, kernels_, pool_);
+            kernels_.load_row({1, static_cast<int>(padded), source.type, raw.data()}, 0, to.values);
             break;
         }
         case Target::linear: {
             Linear& matrix = *to.matrix;
-            if (matrix.has_dense && matrix.dense.type != type)
+            if (matrix.has_dense && matrix.dense.type != source.type)
                 throw std::invalid_argument(name +
                                             ": its type differs from that of the tensors it is fused with");
-            matrix.dense.type = type;
+            matrix.dense.type = source.type;
             matrix.has_dense = true;
-            store_rows(matrix.storage, matrix.dense, to.first_row, data, to.rows, to.k);
+            const std::int64_t row_bytes = matrix.dense.k * static_cast<std::int64_t>(size_of(source.type));
+            if (!matrix.storage) matrix.storage = Buffer(matrix.dense.rows * row_bytes, Pages::huge);
+            matrix.dense.data = matrix.storage.as<void>();
+            read_rows(name, source, matrix.storage.as<char>() + to.first_row * row_bytes, matrix.dense.k, kernels_,
+                      pool_);
             break;
         }
-        case Target::embedding:
-        case Target::head: {
-            const bool is_head = to.kind == Target::head || config_.tied;
-            if (is_head && has_int8_head) quantise_head(data, type);
-            if (to.kind == Target::head && has_int8_head) break;  // only its 8-bit form is kept
-            DenseMatrix& matrix = to.kind == Target::head ? stored_head : embedding;
-            Buffer& storage = to.kind == Target::head ? head_storage_ : embedding_storage_;
-            matrix = {static_cast<int>(to.rows), static_cast<int>(round_up(to.k, 16)), type, nullptr};
-            storage = Buffer();
-            store_rows(storage, matrix, 0, data, to.rows, to.k);
-            if (is_head) stored_head = matrix;
+        case Target::embedding: {
+            if (config_.tied) head.make(name, source, kernels_, pool_);
+            embedding_ = source;
+            embedding_storage_ = Buffer();
+            if (config_.tied && head.kind == HeadKind::stored && head.dense.k == source.k) {
+                embedding_.data = static_cast<const char*>(head.dense.data);
+            } else if (source.data) {
+                embedding_storage_ = Buffer(source.rows * source.row_bytes(), Pages::huge);
+                embedding_.data = embedding_storage_.as<char>();
+                read_rows(name, source, embedding_storage_.as<char>(), source.k, kernels_, pool_);
+            } else if (!config_.tied) {
+                // Only looked at: a value that is no number is refused now, not when its token comes.
+                check_rows(name, source, kernels_, pool_);
+            }
             break;
         }
+        case Target::head: head.make(name, source, kernels_, pool_); break;
     }
     to.set = true;
 }
 
-void Weights::finish() const {
+void Weights::embed(const std::int32_t* tokens, std::int64_t count, char* to,
+                    std::int64_t stride) const {
+    for (std::int64_t i = 0; i < count; ++i)
+        if (!embedding_.read(tokens[i], 1, to + i * stride))
+            throw std::runtime_error("the row of token " + std::to_string(tokens[i]) +
+                                     " of model.embed_tokens.weight cannot be read: its file has become shorter");
+}
+
+void Weights::finish() {
     std::string missing;
     for (const auto& [name, to] : targets_)
         if (!to.set) missing += (missing.empty() ? "" : ", ") + name;
     if (!missing.empty()) throw std::invalid_argument("these tensors are missing: " + missing);
+    bounce_ = Buffer();
 }
 
 std::int64_t Weights::bytes() const {
     std::size_t total = ternary_arena_.bytes() + scale_arena_.bytes() + norm_arena_.bytes() +
-                        embedding_storage_.bytes() + head_storage_.bytes() + head_scales_.bytes();
+                        embedding_storage_.bytes() + static_cast<std::size_t>(head.bytes());
     for (const LayerWeights& layer : layers)
         for (const Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
             total += matrix->storage.bytes();
@@ -224,8 +239,7 @@ std::int64_t Weights::bytes() const {
 }
 
 std::int64_t Weights::bytes_per_token() const {
-    const bool embedding_is_head = config_.tied && !has_int8_head;
-    return bytes() - (embedding_is_head ? 0 : static_cast<std::int64_t>(embedding_storage_.bytes()));
+    return bytes() - static_cast<std::int64_t>(embedding_storage_.bytes());
 }
 
 }  // namespace tritwise

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "head_weights.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "thread_pool.hpp"
@@ -39,24 +40,32 @@ struct LayerWeights {
 
 class Weights {
 public:
-    Weights(const ModelConfig& config, bool int8_head, const Kernels& kernels, ThreadPool& pool);
+    Weights(const ModelConfig& config, HeadKind head, const Kernels& kernels, ThreadPool& pool);
 
     // Both throw std::invalid_argument that names the tensor. `scales` is 1 or `rows`.
     void set_ternary(const std::string& name, const std::uint8_t* packed, std::int64_t packed_rows,
                      std::int64_t k, std::int64_t rows, const float* scale, std::int64_t scales);
     void set_dense(const std::string& name, const void* data, DType type,
                    const std::vector<std::int64_t>& shape);
-    void finish() const;  // throws std::invalid_argument that names every tensor that was not set
+    // The same from a file that is open as `descriptor`, at a byte offset; the file is not needed after `finish`,
+    // except for an embedding whose rows are then read when a token needs them. Values are checked: no NaN and no
+    // infinity, no field 3, and no code 0 where `binary`.
+    void set_ternary_file(const std::string& name, int descriptor, std::int64_t offset, std::int64_t rows,
+                          std::int64_t k, float scale, bool binary);
+    void set_dense_file(const std::string& name, int descriptor, std::int64_t offset, DType type,
+                        const std::vector<std::int64_t>& shape);
+    void finish();  // throws std::invalid_argument that names every tensor that was not set
 
     std::int64_t bytes() const;            // resident
-    std::int64_t bytes_per_token() const;  // read by one decode step; the one embedding row is left out
+    std::int64_t bytes_per_token() const;  // read by one step with logits; the one embedding row is left out
+    // The embedding of `count` tokens as it is stored, `stride` bytes apart. Throws std::runtime_error when the file
+    // has become shorter.
+    void embed(const std::int32_t* tokens, std::int64_t count, char* to, std::int64_t stride) const;
+    DType embedding_type() const { return embedding_.type; }
 
     std::vector<LayerWeights> layers;
     const float* norm = nullptr;
-    DenseMatrix embedding{};
-    DenseMatrix stored_head{};  // used unless int8_head
-    ByteMatrix int8_head{};
-    bool has_int8_head;
+    HeadWeights head;
     int gate_rows, q_rows, kv_rows;  // rows of the parts, padded to group_rows
 
 private:
@@ -73,15 +82,16 @@ private:
     void add_linear(const std::string& prefix, Linear& matrix, std::int64_t k,
                     const std::vector<std::pair<std::string, std::int64_t>>& parts);
     const float* add_norm(const std::string& name, std::int64_t size);
-    void store_rows(Buffer& storage, DenseMatrix& matrix, std::int64_t first, const void* data,
-                    std::int64_t rows, std::int64_t k);
-    void quantise_head(const void* data, DType type);
+    void set_rows(const std::string& name, const RowSource& source);
+    void check_shape(const std::string& name, const std::vector<std::int64_t>& shape);
 
     const ModelConfig config_;
     const Kernels& kernels_;
     ThreadPool& pool_;
     std::map<std::string, Target> targets_;
-    Buffer ternary_arena_, scale_arena_, norm_arena_, embedding_storage_, head_storage_, head_scales_;
+    Buffer ternary_arena_, scale_arena_, norm_arena_, embedding_storage_;
+    RowSource embedding_;
+    Buffer bounce_;  // what is read of a file, until `finish`
     std::int64_t norm_used_ = 0;
 };
 

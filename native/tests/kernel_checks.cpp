@@ -103,43 +103,75 @@ static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill
     return 4;
 }
 
-static long check_bytes(const Kernels& kernels, int rows, int k, int m, Fill fill, Random& random) {
-    const std::string where = std::string(kernels.name) + " 8-bit head, " + std::to_string(rows) +
-                              " rows, K " + std::to_string(k) + ", M " + std::to_string(m) + ", " +
-                              name_of(fill);
+// A head of random codes and floats: both products, and the search's two parts, against the scalar kernel.
+static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill, Random& random) {
+    const std::string where = std::string(kernels.name) + " head, " + std::to_string(rows) + " rows, K " +
+                              std::to_string(k) + ", M " + std::to_string(m) + ", " + name_of(fill);
     const int groups = (rows + group_rows - 1) / group_rows, stored = groups * group_rows;
-    Array<std::uint8_t> bytes(static_cast<std::size_t>(stored) * k);
+    const int chunks = (k + chunk_k - 1) / chunk_k;
+    Array<std::uint8_t> high(static_cast<std::size_t>(stored) * k / 2), low(high.size());
+    Array<float> row_scale(stored), slope(stored), offset(stored), spread(stored), values(k);
+    Array<std::uint8_t> nibbles(static_cast<std::size_t>(groups) * chunks * chunk_bytes);
     Array<std::int8_t> row(k);
     for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < k; ++j)
+        const std::size_t at = static_cast<std::size_t>(i / group_rows) * group_rows / 2 * k + i % group_rows * 4;
+        for (int j = 0; j < k; ++j) {
             row[j] = static_cast<std::int8_t>(std::max(-127, code_of(fill, random, j)));
-        store_byte_row(row.data(), k, bytes.data(), i);
+            values[j] = static_cast<float>(row[j]) * 0.125f;
+        }
+        kernels.split_row(row.data(), k, k, high.data() + at, low.data() + at, slope.data() + i, offset.data() + i,
+                          spread.data() + i);
+        kernels.chunk_row(values.data(), k,
+                          nibbles.data() + static_cast<std::size_t>(i / group_rows) * chunks * chunk_bytes,
+                          i % group_rows);
+        row_scale[i] = random.real();
     }
-    Array<float> row_scale(stored), scale(m);
-    for (int i = 0; i < rows; ++i) row_scale[i] = random.real();
+    Array<float> scale(m);
     Array<std::int8_t> quads(static_cast<std::size_t>(round_up(2 * m, quad)) * k);
-    Array<std::int32_t> sum(2 * m);
+    Array<std::int32_t> sum(2 * m), chunk_sum(2 * m * chunks);
     for (int column = 0; column < 2 * m; ++column) {
         for (int j = 0; j < k; ++j) {
             const int code = code_of(fill, random, j);
             row[j] = static_cast<std::int8_t>(column % 2 ? std::clamp(code, -64, 63) : std::max(-127, code));
             sum[column] += row[j];
+            chunk_sum[column * chunks + j / chunk_k] += row[j];
         }
         store_quad_column(row.data(), k, quads.data(), column);
         scale[column / 2] = random.real();
     }
-    const ByteMatrix w{rows, k, bytes.data(), row_scale.data()};
-    const PlaneRows x{m, quads.data(), scale.data(), sum.data()};
+    const SplitMatrix w{rows,         k,           high.data(),   low.data(), row_scale.data(),
+                        slope.data(), offset.data(), spread.data()};
+    const ChunkMatrix w4{rows, k, nibbles.data()};
+    const PlaneRows x{m, quads.data(), scale.data(), sum.data(), chunk_sum.data()};
     // The last token's row ends where the rows do: the padding of the last group must not be written.
     const int stride = rows + random.integer(0, 3);
     Array<float> y(static_cast<std::size_t>(m - 1) * stride + rows), expected(y.size());
     const int begin = groups > 2 ? 1 : 0;
-    y.fill(-7.0f);
-    expected.fill(-7.0f);
-    kernels_scalar().bytes(w, begin, groups, x, expected.data(), stride);
-    kernels.bytes(w, begin, groups, x, y.data(), stride);
-    CHECK(y.same_bits(expected), where);
-    return 1;
+    const auto both = [&](auto&& run) {
+        y.fill(-7.0f);
+        expected.fill(-7.0f);
+        run(kernels_scalar(), expected.data());
+        run(kernels, y.data());
+        CHECK(y.same_bits(expected), where);
+    };
+    both([&](const Kernels& use, float* to) { use.head8(w, begin, groups, x, to, stride); });
+    both([&](const Kernels& use, float* to) { use.head4(w4, begin, groups, x, to, stride); });
+    if (m > coarse_tokens) return 2;
+    std::int32_t sums[2][2][group_rows];
+    kernels_scalar().low_sums(w, groups - 1, x, m - 1, sums[0]);
+    kernels.low_sums(w, groups - 1, x, m - 1, sums[1]);
+    CHECK(!std::memcmp(sums[0], sums[1], sizeof(sums[0])), where + ", low plane");
+    Array<Candidate> found(static_cast<std::size_t>(2 * m) * rows);
+    std::vector<CoarseSearch> searches;
+    for (int i = 0; i < 2 * m; ++i) searches.push_back({8.0f * static_cast<float>(k), -1e30f, 0, &found[i * rows]});
+    kernels_scalar().coarse(w, begin, groups, x, searches.data());
+    kernels.coarse(w, begin, groups, x, searches.data() + m);
+    for (int t = 0; t < m; ++t) {
+        const CoarseSearch &a = searches[t], &b = searches[m + t];
+        CHECK(a.count > 0 && a.count == b.count && a.bound == b.bound, where + ", search");
+        CHECK(!std::memcmp(a.found, b.found, a.count * sizeof(Candidate)), where + ", candidates");
+    }
+    return 4;
 }
 
 static long check_read(const Kernels& kernels, Random& random) {
@@ -168,13 +200,13 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
             for (int m : {1, 5, 13}) checks += check_ternary(kernels, 1, 1 << 18, m, fill, random);
     }
     for (int m : token_counts)
-        for (int k : {4, 16, 48, 100, 528})
-            checks += check_bytes(kernels, std::vector{1, 31, 32, 33, 63, 70, 96, 101}[(m + k) % 8], k, m,
+        for (int k : {16, 32, 48, 112, 528})
+            checks += check_head(kernels, std::vector{1, 31, 32, 33, 63, 70, 96, 101}[(m + k) % 8], k, m,
                                   Fill::random, random);
     for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed})
         for (int m : {1, 2, 7, 9}) {
-            checks += check_bytes(kernels, 33, 1040, m, fill, random);
-            if (!quick) checks += check_bytes(kernels, 32, 65536, m, fill, random);
+            checks += check_head(kernels, 33, 1040, m, fill, random);
+            if (!quick) checks += check_head(kernels, 32, 65536, m, fill, random);
         }
     return checks + check_read(kernels, random);
 }

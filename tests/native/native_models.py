@@ -1,5 +1,6 @@
 """Small random models for the tests of the native core, and the same forward pass in numpy float64."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,9 @@ def rotary_of(c: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(c: dict[str, Any], weights: Weights, *, dtype: str = "float32", threads: int = 1, kernel: str = "",
-         head: str = "stored", slots: int = 4, context: int = 64) -> "_native.Model":
-    model = _native.Model(c, threads=threads, kernel=kernel or _native.kernels()[0], head=head, slots=slots,
-                          context=context, **rotary_of(c))
+         head: str = "stored", head_pass: str = "two", slots: int = 4, context: int = 64) -> "_native.Model":
+    model = _native.Model(c, threads=threads, kernel=kernel or _native.kernels()[0], head=head, head_pass=head_pass,
+                          slots=slots, context=context, **rotary_of(c))
     for name, weight in weights.items():
         if isinstance(weight, tuple):
             codes, scale = weight
@@ -92,6 +93,31 @@ def load(c: dict[str, Any], weights: Weights, *, dtype: str = "float32", threads
             model.set_dense(name, to_bfloat16(weight), dtype="bfloat16")
         else:
             model.set_dense(name, weight.astype(dtype))
+    model.finish()
+    return model
+
+
+def file_model(path: Path, c: dict[str, Any], weights: Weights, *, dtype: str = "float32", binary: bool = False,
+               cut: int = 0, threads: int = 1, head: str = "int8") -> "_native.Model":
+    """As `load`, with all tensors in one file, `cut` bytes too short."""
+    model = _native.Model(c, threads=threads, kernel=_native.kernels()[0], head=head, slots=4, context=64,
+                          **rotary_of(c))
+    places, content = [], b""
+    for name, weight in weights.items():
+        if isinstance(weight, tuple):
+            data = pack_stripes(weight[0])
+        else:
+            data = to_bfloat16(weight) if dtype == "bfloat16" else weight.astype(dtype)
+        places.append((name, weight, len(content), data.shape))
+        content += data.tobytes()
+    path.write_bytes(content[:len(content) - cut])
+    with path.open("rb") as file:
+        for name, weight, offset, shape in places:
+            if isinstance(weight, tuple):
+                model.set_ternary_file(name, file.fileno(), offset, weight[0].shape[0], shape[1], float(weight[1][0]),
+                                       binary)
+            else:
+                model.set_dense_file(name, file.fileno(), offset, dtype, list(shape))
     model.finish()
     return model
 

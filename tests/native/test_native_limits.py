@@ -191,7 +191,7 @@ def test_a_model_tells_what_it_is_and_what_it_holds():
     assert model.weight_bytes_per_token == model.weight_bytes
     assert model.cache_bytes_per_token == 2 * 2 * 2 * 64 * 4  # layers, keys and values, heads, dimensions, float32
     quantised = load(c, weights, head="int8")
-    head = 1024 * 256 + 1024 * 4
+    head = 1024 * 256 + 1024 * 16  # codes, and four floats a row
     assert quantised.head == "int8"
     assert quantised.weight_bytes == model.weight_bytes + head
     assert quantised.weight_bytes_per_token == model.weight_bytes + head - 1024 * 256 * 4

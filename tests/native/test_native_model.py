@@ -192,12 +192,11 @@ def test_the_best_ids_are_those_of_the_largest_logits(kernel, head):
     assert (best < 40).all()
 
 
-@pytest.mark.parametrize("head", ["stored", "int8"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_there_is_no_best_id_among_logits_that_are_not_numbers(bad, head):
+@pytest.mark.parametrize("head", ["stored", "f16", "int8", "int4"])
+def test_there_is_no_best_id_among_logits_that_are_not_numbers(head):
     c = config()
     weights = random_weights(c)
-    weights["model.norm.weight"][7] = bad
+    weights["model.norm.weight"][:] = 3e38  # times anything above 1.14 is infinite
     model = load(c, weights, head=head)
     assert model.forward(ints(1), ints(0), ints(0), ints(), ints(0))[1].tolist() == [-1]
 

@@ -104,9 +104,9 @@ void Model::search(const PlaneRows& x, std::int32_t* best) {
     const std::int64_t groups = round_up(w.rows, group_rows) / group_rows;
     if (!candidates_) {
         const std::int64_t lists = std::int64_t{pool_.size()} * coarse_tokens;
-        candidates_ = Buffer(lists * w.rows * sizeof(Candidate), Pages::lazy);
+        candidates_ = Buffer(lists * w.rows * sizeof(CoarseRow), Pages::lazy);
         searches_.resize(lists);
-        for (std::int64_t i = 0; i < lists; ++i) searches_[i].found = candidates_.as<Candidate>() + i * w.rows;
+        for (std::int64_t i = 0; i < lists; ++i) searches_[i].found = candidates_.as<CoarseRow>() + i * w.rows;
     }
     for (int token = 0; token < x.m; ++token) {
         // |x| in steps of its scale: each code is at most half a step from its value.
@@ -134,10 +134,10 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
     ++head_search_.tokens;
     const float width = searches_[token].width;
     // The sums and logits of the candidates that share a group.
-    const auto exact = [&](const Candidate* begin, const Candidate* end, auto&& use) {
+    const auto exact = [&](const CoarseRow* begin, const CoarseRow* end, auto&& use) {
         std::int32_t low[2][group_rows];
         kernels_.low_sums(w, begin->row / group_rows, x, token, low);
-        for (const Candidate* c = begin; c != end; ++c) {
+        for (const CoarseRow* c = begin; c != end; ++c) {
             // code = 16 h + (low - 8) + 8
             const int i = c->row % group_rows;
             const std::int32_t hi = 16 * c->hi + low[0][i] + 8 * x.sum[2 * token],
@@ -152,21 +152,21 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
         }
     };
     // One exact logit, of the row with the best estimate, throws out most of the others.
-    Candidate top{-1, 0, 0, -std::numeric_limits<float>::infinity(), 0};
+    CoarseRow top{-1, 0, 0, -std::numeric_limits<float>::infinity(), 0};
     bool finite = true;
-    each_list([&](const Candidate& c) {
+    each_list([&](const CoarseRow& c) {
         finite &= std::isfinite(c.upper);
         if (c.estimate > top.estimate) top = c;
     });
     if (!finite || top.row < 0) return unknown;
     float reached = 0;
-    exact(&top, &top + 1, [&](const Candidate& c, float both) { reached = both * w.row_scale[c.row]; });
+    exact(&top, &top + 1, [&](const CoarseRow& c, float both) { reached = both * w.row_scale[c.row]; });
     reached -= std::fabs(reached) * 0x1p-20f;
     kept_.clear();
-    each_list([&](const Candidate& c) {
+    each_list([&](const CoarseRow& c) {
         if (c.upper >= reached) kept_.push_back(c);
     });
-    std::sort(kept_.begin(), kept_.end(), [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
+    std::sort(kept_.begin(), kept_.end(), [](const CoarseRow& a, const CoarseRow& b) { return a.row < b.row; });
     std::vector<std::int64_t> starts;
     for (std::size_t i = 0; i < kept_.size(); ++i)
         if (!i || kept_[i].row / group_rows != kept_[i - 1].row / group_rows) starts.push_back(std::int64_t(i));
@@ -176,8 +176,8 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
     std::vector<float> errors(kept_.size());
     pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int) {
         for (std::int64_t g = from; g < to; ++g) {
-            Candidate* begin = kept_.data() + starts[g];
-            exact(begin, kept_.data() + starts[g + 1], [&](const Candidate& c, float both) {
+            CoarseRow* begin = kept_.data() + starts[g];
+            exact(begin, kept_.data() + starts[g + 1], [&](const CoarseRow& c, float both) {
                 const std::int64_t at = &c - kept_.data();
                 const float deviation = w.spread[c.row] * w.row_scale[c.row] * width / coarse_deviations;
                 if (deviation > 0) errors[at] = std::fabs(both * w.row_scale[c.row] - c.estimate) / deviation;
@@ -188,8 +188,8 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
     head_search_.candidates += static_cast<std::int64_t>(kept_.size());
     head_search_.groups += groups;
     for (float error : errors) head_search_.largest_error = std::max(head_search_.largest_error, double{error});
-    const Candidate* best = kept_.data();
-    for (const Candidate& c : kept_) {
+    const CoarseRow* best = kept_.data();
+    for (const CoarseRow& c : kept_) {
         if (c.upper > best->upper) best = &c;
     }
     return std::isfinite(best->upper) ? best->row : -1;

@@ -14,11 +14,11 @@ inline Lanes joined(const std::int32_t* hi, const std::int32_t* lo) {
     return fma(load_i32(hi), set1(128.0f), load_i32(lo));
 }
 
-inline void store_rows(const SplitMatrix& w, int row, float* y, Lanes value) {
-    if (row + 16 <= w.rows) return store(y + row, value);
+inline void store_rows(int rows, int row, float* y, Lanes value) {
+    if (row + 16 <= rows) return store(y + row, value);
     float lanes[16];
     store(lanes, value);
-    for (int i = 0; row + i < w.rows; ++i) y[row + i] = lanes[i];
+    for (int i = 0; row + i < rows; ++i) y[row + i] = lanes[i];
 }
 
 // The sums of T columns from `token` on; 0 for columns beyond the last token.
@@ -40,7 +40,7 @@ inline void head8_tokens(const SplitMatrix& w, int group, const PlaneRows& x, in
         for (int half = 0; half < group_rows && group * group_rows + half < w.rows; half += 16) {
             const int row = group * group_rows + half;
             const Lanes scale = set1(x.scale[token + t]) * load(w.row_scale + row);
-            store_rows(w, row, y + (token + t) * stride, joined(sums[2 * t] + half, sums[2 * t + 1] + half) * scale);
+            store_rows(w.rows, row, y + (token + t) * stride, joined(sums[2 * t] + half, sums[2 * t + 1] + half) * scale);
         }
     }
 }
@@ -135,10 +135,9 @@ inline void head4_tokens(const ChunkMatrix& w, int group, const PlaneRows& x, in
                 acc[t][half] = fma(joined(sums[2 * t] + half * 16, sums[2 * t + 1] + half * 16), scale, acc[t][half]);
         }
     }
-    const SplitMatrix shape{.rows = w.rows, .k = w.k};
     for (int t = 0; t < T / 2 && token + t < x.m; ++t)
         for (int half = 0; half < group_rows && group * group_rows + half < w.rows; half += 16)
-            store_rows(shape, group * group_rows + half, y + (token + t) * stride,
+            store_rows(w.rows, group * group_rows + half, y + (token + t) * stride,
                        acc[t][half / 16] * set1(x.scale[token + t]));
 }
 

@@ -43,7 +43,7 @@ struct ChunkMatrix {
 
 // A row whose logit could be the largest, in units of the token's scale: the sum of h * x in both planes of x,
 // and what the logit does not exceed.
-struct Candidate {
+struct CoarseRow {
     int row;
     std::int32_t hi, lo;
     float estimate, upper;
@@ -54,7 +54,7 @@ struct CoarseSearch {
     float width;  // standard deviations to either side, times |x| in its own steps
     float bound;  // the largest lower bound, -infinity at first
     int count;
-    Candidate* found;  // room for all rows
+    CoarseRow* found;  // room for all rows
 };
 
 }  // namespace tritwise

@@ -105,7 +105,7 @@ private:
     // Of the head: sums by chunks of 32 inputs, logits whose largest is wanted, candidates of the coarse pass.
     Buffer chunk_sums_, best_logits_, candidates_;
     std::vector<CoarseSearch> searches_;  // [thread][token]
-    std::vector<Candidate> kept_;
+    std::vector<CoarseRow> kept_;
     const bool two_passes_;
     HeadSearch head_search_;
     std::int64_t attention_scratch_floats_;

@@ -161,7 +161,7 @@ static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill
     kernels_scalar().low_sums(w, groups - 1, x, m - 1, sums[0]);
     kernels.low_sums(w, groups - 1, x, m - 1, sums[1]);
     CHECK(!std::memcmp(sums[0], sums[1], sizeof(sums[0])), where + ", low plane");
-    Array<Candidate> found(static_cast<std::size_t>(2 * m) * rows);
+    Array<CoarseRow> found(static_cast<std::size_t>(2 * m) * rows);
     std::vector<CoarseSearch> searches;
     for (int i = 0; i < 2 * m; ++i) searches.push_back({8.0f * static_cast<float>(k), -1e30f, 0, &found[i * rows]});
     kernels_scalar().coarse(w, begin, groups, x, searches.data());
@@ -169,7 +169,7 @@ static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill
     for (int t = 0; t < m; ++t) {
         const CoarseSearch &a = searches[t], &b = searches[m + t];
         CHECK(a.count > 0 && a.count == b.count && a.bound == b.bound, where + ", search");
-        CHECK(!std::memcmp(a.found, b.found, a.count * sizeof(Candidate)), where + ", candidates");
+        CHECK(!std::memcmp(a.found, b.found, a.count * sizeof(CoarseRow)), where + ", candidates");
     }
     return 4;
 }

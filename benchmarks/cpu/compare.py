@@ -9,7 +9,6 @@ the bursts. docs/benchmarks.md says how the peers are built and what exactly is 
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -83,13 +82,15 @@ def measure(work: Work, rows: list[System], options: argparse.Namespace) -> dict
         for number in range(options.rounds if work.repeated else 1):
             for index in list(bursts):
                 try:
-                    records[index]["samples"].append(sample(work, bursts[index], options))
+                    found = sample(work, bursts[index], options)
                 except RefusedError as problem:
                     refuse(records[index], problem)
                     del bursts[index]
-            shown = (f"{records[index]['system']} {records[index]['samples'][-1]['value']:.2f}" for index in bursts)
-            print(f"{work.name}, round {number + 1}, load {os.getloadavg()[0]:.1f}: {'; '.join(shown)} {work.unit}",
-                  file=sys.stderr, flush=True)
+                    continue
+                records[index]["samples"].append(found)
+                others = "" if found["others"] is None else f", {found['others']:.0%} of the processors with others"
+                print(f"{work.name}, round {number + 1}: {rows[index].name} {found['value']:.2f} {work.unit}{others}",
+                      file=sys.stderr, flush=True)
     return {"work": work.name, "unit": work.unit, "threads": work.threads, "size": work.size, "rows": records}
 
 

@@ -7,6 +7,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,19 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.engine.backend import Backend, BackendInfo
 from tritwise.engine.cpu import CpuBackend
-from tritwise.engine.sampling import Sampling
+from tritwise.engine.drafters import DraftModel, NgramSpeculation, check_same_tokens
+from tritwise.engine.sampling import Constraint, Sampling
 from tritwise.engine.scheduler import Scheduler
 from tritwise.engine.sequence import Completion, Generation, Scoring
 from tritwise.engine.sequence import Sequence as Work
+from tritwise.engine.speculation import Speculation
 from tritwise.engine.text import StopStrings, TextCodec, load_tokenizer
 from tritwise.formats import open_model
 
 BACKENDS = {"cpu": CpuBackend}
 SLOTS = 4
 PREFILL_CHUNK = 256
+AS_LOADED = "as loaded"
 
 # Rows of logits that are turned into log-probabilities at once, in float64.
 _ROWS_AT_ONCE = 32
@@ -91,12 +95,13 @@ class Model:
     """
 
     def __init__(self, config: ModelConfig, backend: Backend, *, tokenizer: Tokenizer | None,
-                 prefill_chunk: int = PREFILL_CHUNK) -> None:
+                 prefill_chunk: int = PREFILL_CHUNK, speculation: Speculation | None = None) -> None:
         if prefill_chunk < 1:
             raise TritwiseError(f"prefill_chunk is {prefill_chunk}", why="at least 1 is needed")
         self.config, self.tokenizer = config, tokenizer
         self._backend: Backend | None = backend
         self._scheduler = Scheduler(backend, prefill_chunk=prefill_chunk)
+        self._speculation, self._ngrams = speculation, None
         self._codec = None if tokenizer is None else TextCodec(tokenizer, config)
         self._end_ids = frozenset(config.eos_token_ids) if self._codec is None else self._codec.end_ids
 
@@ -156,21 +161,34 @@ class Model:
                 work.cancel()
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 128, temperature: float = 0.0, top_k: int = 0,
-                 top_p: float = 1.0, seed: int = 0, stop: str | Iterable[str] = ()) -> Completion:
+                 top_p: float = 1.0, min_p: float = 0.0, seed: int = 0, repetition_penalty: float = 1.0,
+                 frequency_penalty: float = 0.0, presence_penalty: float = 0.0,
+                 logit_bias: Mapping[int, float] | None = None, logprobs: int | None = None,
+                 constraint: Constraint | None = None, stop: str | Iterable[str] = (),
+                 speculation: Speculation | str | None = AS_LOADED) -> Completion:
         """The continuation of `prompt`.
 
         It ends at the model's end of text, before any of the `stop` strings, after `max_tokens`, or when the context
-        is full. `temperature` 0 is greedy; the same prompt, settings and seed give the same tokens on every kernel,
-        thread count, batch and prefill chunk. Raises TritwiseError for settings out of range and for a prompt longer
-        than the context.
+        is full. `temperature` 0 is greedy; `Sampling` describes the settings that choose tokens. `logprobs`: with each
+        token its log-probability and those of so many likeliest ones. `constraint`: what may come at each step.
+        `speculation`: as the model was loaded when not given, None for none, "ngram", or a `Speculation`; never changes
+        a token. The same prompt, settings and seed give the same tokens on every kernel, thread count, batch and
+        prefill chunk. Raises TritwiseError for settings out of range and for a prompt longer than the context.
         """
-        return self.generate_batch([prompt], max_tokens=max_tokens, temperature=temperature, top_k=top_k,
-                                   top_p=top_p, seed=seed, stop=stop)[0]
+        return self.generate_batch(
+            [prompt], max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed,
+            repetition_penalty=repetition_penalty, frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty, logit_bias=logit_bias, logprobs=logprobs, constraint=constraint,
+            stop=stop, speculation=speculation)[0]
 
     def generate_batch(self, prompts: Iterable[Prompt], *, stop: str | Iterable[str] = (),
                        **settings) -> list[Completion]:
         """`generate` for several prompts at once, with the same settings; results in the order of the prompts."""
         stop = stop if isinstance(stop, str) else tuple(stop)  # an iterator would serve the first prompt alone
+        prompts = list(prompts)
+        if len(prompts) > 1 and settings.get("constraint") is not None:
+            raise TritwiseError("a constraint cannot serve a batch", why="it follows the tokens of one text",
+                                fix="call stream for each prompt, with a constraint of its own")
         works = [self._generation(self._prompt_ids(prompt), stop=stop, **settings) for prompt in prompts]
         for work in works:
             self._scheduler.submit(work)
@@ -203,6 +221,8 @@ class Model:
         if backend is not None:
             self._scheduler.close()
             backend.close()
+            if self._speculation is not None:
+                self._speculation.close()
 
     def __enter__(self) -> "Model":
         return self
@@ -221,16 +241,39 @@ class Model:
     def _prompt_ids(self, prompt: Prompt) -> list[int]:
         return self.codec.document(prompt) if isinstance(prompt, str) else list(prompt)
 
-    def _generation(self, ids: list[int], *, max_tokens: int = 128, temperature: float = 0.0, top_k: int = 0,
-                    top_p: float = 1.0, seed: int = 0, stop: str | Iterable[str] = ()) -> Generation:
+    def _generation(self, ids: list[int], *, max_tokens: int = 128, stop: str | Iterable[str] = (),
+                    logprobs: int | None = None, constraint: Constraint | None = None,
+                    logit_bias: Mapping[int, float] | None = None, speculation: Speculation | str | None = AS_LOADED,
+                    **sampling) -> Generation:
         if max_tokens < 1:
             raise TritwiseError(f"max_tokens is {max_tokens}", why="at least 1 is needed")
+        vocab = self.config.vocab_size
+        if logprobs is not None and not 0 <= logprobs <= vocab:
+            raise TritwiseError(f"logprobs is {logprobs}", why=f"it counts tokens of a vocabulary of {vocab}")
         stops = StopStrings(stop)
         if stops and self.tokenizer is None:
             raise TritwiseError("stop strings need a tokenizer", why="this model's directory holds no tokenizer.json")
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-        return Generation(self._checked(ids), sampling=sampling, max_tokens=max_tokens, end_ids=self._end_ids,
-                          context=self.context, tokenizer=self.tokenizer, stops=stops)
+        how = Sampling(logit_bias=logit_bias or {}, **sampling)
+        if how.logit_bias and how.logit_bias[-1][0] >= vocab:
+            raise TritwiseError(f"logit_bias names token {how.logit_bias[-1][0]}",
+                                why=f"the model has {vocab} tokens, ids from 0 on")
+        guess = self._speculation_for(speculation)
+        return Generation(self._checked(ids), sampling=how, max_tokens=max_tokens, end_ids=self._end_ids,
+                          context=self.context, tokenizer=self.tokenizer, stops=stops, constraint=constraint,
+                          logprobs=logprobs, open_speculator=None if guess is None else partial(guess.open, how),
+                          finished=None if guess is None else guess.finished)
+
+    def _speculation_for(self, wanted: Speculation | str | None) -> Speculation | None:
+        if wanted == AS_LOADED:
+            return self._speculation
+        if wanted == "ngram":
+            if not isinstance(self._speculation, NgramSpeculation) and self._ngrams is None:
+                self._ngrams = NgramSpeculation()
+            return self._ngrams or self._speculation
+        if wanted is None or isinstance(wanted, Speculation):
+            return wanted
+        raise TritwiseError(f"there is no speculation {wanted!r}", why="the choices are ngram and None",
+                            fix="a draft model is given to load")
 
     def _submit_score(self, ids: Iterable[int], first: int) -> tuple[Work, NDArray[np.float64]]:
         ids = self._checked(ids)
@@ -277,7 +320,8 @@ class Model:
 
 def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, kernel: str | None = None,
          head: str | None = None, context: int | None = None, slots: int = SLOTS,
-         prefill_chunk: int = PREFILL_CHUNK, rope_scaling: Mapping[str, Any] | None = None) -> Model:
+         prefill_chunk: int = PREFILL_CHUNK, rope_scaling: Mapping[str, Any] | None = None,
+         speculation: str | Path | Model | Speculation | None = None) -> Model:
     """Open a model directory.
 
     `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
@@ -285,6 +329,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     `context`: tokens a sequence may have; the model's `max_position_embeddings`. `slots`: sequences at once; more wait.
     `prefill_chunk`: prompt tokens in one step. `rope_scaling`: stretches the positions of the model, for example
     {"rope_type": "yarn", "factor": 4.0}, or without a factor as far as `context`; types: linear, yarn, llama3, ntk.
+    `speculation`: "ngram" guesses from what was written before, the directory of a small model with the same tokenizer
+    (or an opened one, which then serves this alone) lets that guess.
     None of them changes a token, except `head` and `rope_scaling`.
     Raises TritwiseError for a directory that is not a model and for an unknown backend, kernel or head.
     """
@@ -298,4 +344,27 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     tensors = ((name, directory.read(name)) for name in config.tensor_shapes())
     runner = BACKENDS[backend](config, tensors, threads=threads, kernel=kernel, head=head, slots=slots,
                                context=context)
-    return Model(config, runner, tokenizer=tokenizer, prefill_chunk=prefill_chunk)
+    model = Model(config, runner, tokenizer=tokenizer, prefill_chunk=prefill_chunk)
+    try:
+        model._speculation = _opened_speculation(speculation, model, threads=threads, slots=slots)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _opened_speculation(wanted: str | Path | Model | Speculation | None, model: Model, *, threads: int | None,
+                        slots: int) -> Speculation | None:
+    if wanted is None or isinstance(wanted, Speculation):
+        return wanted
+    if wanted == "ngram":
+        return NgramSpeculation()
+    given = isinstance(wanted, Model)
+    draft = wanted if given else load(wanted, threads=threads, slots=slots)
+    try:
+        check_same_tokens(model.tokenizer, draft.tokenizer, model.config.vocab_size, draft.config.vocab_size)
+    except TritwiseError:
+        if not given:
+            draft.close()
+        raise
+    return DraftModel(draft.backend, owned=not given)

@@ -1,19 +1,24 @@
 """Continuous batching: sequences share every forward pass, and each gets what it would get alone.
 
     step:  retire cancelled -> admit waiting into free slots -> one token of every decoding sequence, the rest of
-           the step's budget in equal parts to prompts -> one forward pass -> hand out logits -> retire finished
+           the step's budget in equal parts to prompts -> guesses behind decoding sequences where they pay
+           -> one forward pass -> hand out logits -> retire finished
 
+Guesses that were not drawn stay in the cache until the sequence's next row, whose smaller position rewinds it.
 Nothing is changed in a sequence before its logits are there, so a step that is interrupted can be repeated.
 """
 
 import threading
+import time
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine.backend import Backend, Batch
 from tritwise.engine.sequence import Sequence
+from tritwise.engine.speculation import Outlook, StepCosts
 
 # Bound on the logits of a step: 64 MiB of float32.
 _LOGITS_PER_STEP = 1 << 24
@@ -21,6 +26,22 @@ _LOGITS_PER_STEP = 1 << 24
 
 def _closed_error() -> TritwiseError:
     return TritwiseError("this model is closed", fix="open it again with tritwise.load")
+
+
+@dataclass
+class Part:
+    """What one sequence has in a step: its ids [start, stop) and then its draft; logits are wanted from `first` on."""
+
+    slot: int
+    sequence: Sequence
+    start: int
+    stop: int
+    first: int
+    decodes: bool
+
+    @property
+    def end(self) -> int:
+        return self.stop + len(self.sequence.draft)
 
 
 class Scheduler:
@@ -41,6 +62,7 @@ class Scheduler:
         self._closed = False
         self._changed = threading.Condition()
         self.steps = 0
+        self._costs = StepCosts()
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; slots are given in order of submission. Raises TritwiseError after `close`."""
@@ -55,7 +77,7 @@ class Scheduler:
             self._closed = True
             while self._stepping:
                 self._changed.wait()
-            for sequence in (*self._running.values(), *self._waiting):
+            for sequence in (*list(self._running.values()), *self._waiting):
                 self._fail(sequence, _closed_error())
             self._waiting.clear()
             self._changed.notify_all()
@@ -97,32 +119,46 @@ class Scheduler:
         parts = self._plan()
         if not parts:
             return
-        tokens, slots, positions, wanted, best, row = [], [], [], [], [], 0
-        for slot, sequence, start, stop, first in parts:
-            tokens += sequence.ids[start:stop]
-            slots += [slot] * (stop - start)
-            positions += range(start, stop)
+        outlook = self._draft(parts)
+        parts = [part for part in parts if not part.sequence.finished]
+        tokens, slots, positions, wanted, best = [], [], [], [], []
+        for part in parts:
+            sequence, count, row = part.sequence, part.end - part.start, len(tokens)
+            tokens += sequence.ids[part.start:part.stop] + sequence.draft
+            slots += [part.slot] * count
+            positions += range(part.start, part.end)
             rows = best if sequence.only_best else wanted
-            rows += range(row + first - start, row + stop - start)
-            row += stop - start
+            rows += range(row + part.first - part.start, row + count)
+        if not parts:
+            return
         batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, wanted, best)))
+        began = time.perf_counter()
         try:
             output = self._backend.forward(batch)
         except Exception as error:
-            for _, sequence, *_ in parts:
-                self._fail(sequence, error)
+            for part in parts:
+                self._fail(part.sequence, error)
             return
+        seconds = time.perf_counter() - began
+        drafted = sum(len(part.sequence.draft) for part in parts)
+        without = self._costs.seconds(len(tokens) - drafted)
+        extra = 0.0 if without is None else max(0.0, seconds - without)
+        self._costs.record(len(tokens), seconds)
         row, best_row = 0, 0
-        for slot, sequence, _, stop, first in parts:
-            begin, count = best_row if sequence.only_best else row, stop - first
+        for part in parts:
+            sequence, count = part.sequence, part.end - part.first
+            begin = best_row if sequence.only_best else row
             try:
                 if count and sequence.only_best:
-                    sequence.take_best(first, output.best[begin:begin + count])
+                    sequence.take_best(part.first, output.best[begin:begin + count])
                 elif count:
-                    sequence.take(first, output.logits[begin:begin + count])
-                sequence.fed = stop
+                    sequence.take(part.first, output.logits[begin:begin + count])
+                if part.decodes:
+                    sequence.learn(extra * len(sequence.draft) / max(1, drafted), outlook)
+                # Of a draft, the cache holds what was drawn; behind the last token drawn nothing is cached yet.
+                sequence.fed = len(sequence.ids) - 1 if sequence.draft else part.stop
                 if sequence.done:
-                    self._running.pop(slot)
+                    self._leave(part.slot)
                     sequence.end()
             except Exception as error:  # the fault of this sequence; its batch mates go on
                 self._fail(sequence, error)
@@ -134,14 +170,34 @@ class Scheduler:
             else:
                 row += count
 
+    def _draft(self, parts: list[Part]) -> Outlook | None:
+        """Ask the decoding sequences for guesses, in turn; each knows what those before it added."""
+        decoding = [part for part in parts if part.decodes]
+        rows = sum(part.stop - part.start for part in parts)
+        outlook = Outlook(self._costs, len(decoding), rows) if decoding else None
+        room = self._rows_per_step - sum(part.stop - part.first for part in parts)
+        for part in parts:
+            part.sequence.draft = []
+        for part in decoding:
+            try:
+                part.sequence.propose(room, outlook)
+            except Exception as error:
+                self._fail(part.sequence, error)
+            room -= len(part.sequence.draft)
+        return outlook
+
+    def _leave(self, slot: int) -> None:
+        self._running.pop(slot).release()
+
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
-        self._running = {slot: other for slot, other in self._running.items() if other is not sequence}
+        for slot in [slot for slot, other in self._running.items() if other is sequence]:
+            self._leave(slot)
         sequence.error, sequence.finished = error, True
 
     def _retire_and_admit(self) -> None:
         for slot, sequence in list(self._running.items()):
             if sequence.cancelled:
-                self._running.pop(slot)
+                self._leave(slot)
                 sequence.end()
         with self._changed:
             given_up = [sequence for sequence in self._waiting if sequence.cancelled]
@@ -153,8 +209,8 @@ class Scheduler:
         for sequence in given_up:
             sequence.end()
 
-    def _plan(self) -> list[tuple[int, Sequence, int, int, int]]:
-        """This step's (slot, sequence, start, stop, first row whose logits are wanted), at least one if any runs."""
+    def _plan(self) -> list[Part]:
+        """This step's parts without drafts, at least one if any sequence runs."""
         turn = sorted(self._running, key=lambda slot: (slot - self._turn) % self._backend.slots)
         self._turn += 1
         # A sequence that lacks one id decodes: it goes with every step, however long the prompts beside it are.
@@ -165,7 +221,7 @@ class Scheduler:
         for slot in decoding:
             sequence = self._running[slot]
             first = sequence.first_row(sequence.fed, sequence.fed + 1)
-            parts.append((slot, sequence, sequence.fed, sequence.fed + 1, first))
+            parts.append(Part(slot, sequence, sequence.fed, sequence.fed + 1, first, decodes=True))
             rows -= sequence.fed + 1 - first
         # Equal parts; what a short prompt leaves over goes to the longer ones.
         prompts.sort(key=lambda slot: len(self._running[slot].ids) - self._running[slot].fed)
@@ -177,6 +233,6 @@ class Scheduler:
             if stop - first > rows:  # too many logits for one step: fewer ids of this sequence
                 stop = first + rows
             if stop > start:
-                parts.append((slot, sequence, start, stop, first))
+                parts.append(Part(slot, sequence, start, stop, first, decodes=False))
                 budget, rows = budget - (stop - start), rows - (stop - first)
         return parts

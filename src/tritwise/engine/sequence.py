@@ -2,14 +2,25 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tritwise.engine.sampling import Sampling, checked_best, sample
+from tritwise.engine.sampling import (
+    Constraint,
+    History,
+    Sampler,
+    Sampling,
+    TokenLogprob,
+    checked_best,
+    log_probability,
+    mask_words,
+)
+from tritwise.engine.speculation import Outlook, Speculator
 from tritwise.engine.text import Detokenizer, StopStrings
 
 
@@ -19,7 +30,8 @@ class Completion:
 
     `finish_reason` is "stop" (end of text or a stop string), "length" (`max_tokens` or the context is full) or
     "cancelled". `token_ids` are the sampled tokens without the one that ended the text; the text is cut before a stop
-    string, the ids are not. A rate is None when too few tokens came to tell.
+    string, the ids are not. A rate is None when too few tokens came to tell. `logprobs`, when asked for, has an entry
+    for each of `token_ids`. `proposed` guesses of speculation went through the model, of which `accepted` were right.
     """
 
     text: str
@@ -29,17 +41,22 @@ class Completion:
     time_to_first_token: float | None
     prefill_tokens_per_second: float | None
     decode_tokens_per_second: float | None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    proposed: int = 0
+    accepted: int = 0
 
 
 class Sequence(ABC):
     """Token ids that want to go through the model. `fed` of them are in the cache already.
 
+    `draft` are guesses of what follows `ids`; they go through the model behind them in this step, with logits for each.
     `finished` becomes true once, between steps; then `error` says whether it failed.
     """
 
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
         self.fed = 0
+        self.draft: list[int] = []
         self.finished = False
         self.cancelled = False
         self.error: BaseException | None = None
@@ -60,9 +77,15 @@ class Sequence(ABC):
         """Whether the most likely ids are enough: `take_best` is called instead of `take`."""
         return False
 
+    def propose(self, room: int, outlook: Outlook) -> None:  # noqa: B027 (what does not grow has nothing to guess)
+        """Set `draft`, at most `room` ids, for a step in which this sequence decodes."""
+
+    def learn(self, seconds: float, outlook: Outlook) -> None:  # noqa: B027
+        """A step is over, and the draft has cost so much; called after `take` when the sequence decoded."""
+
     @abstractmethod
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
-        """Receive the logits [m, vocab] of the ids start..start+m."""
+        """Receive the logits [m, vocab] of the ids start..start+m, the draft behind `ids` included."""
 
     def take_best(self, start: int, best: NDArray[np.int32]) -> None:
         """Receive the ids [m] with the largest logits after each of start..start+m; -1 where they are not numbers."""
@@ -77,16 +100,28 @@ class Sequence(ABC):
         """Called once when the sequence leaves the scheduler without an error."""
         self.finished = True
 
+    def release(self) -> None:  # noqa: B027
+        """Called once when the sequence leaves its slot, for whatever reason."""
+
 
 class Generation(Sequence):
     """A prompt that grows token by token until it ends; its text comes out in `pieces`."""
 
     def __init__(self, prompt: list[int], *, sampling: Sampling, max_tokens: int, end_ids: frozenset[int],
-                 context: int, tokenizer: Tokenizer | None, stops: StopStrings) -> None:
+                 context: int, tokenizer: Tokenizer | None, stops: StopStrings, constraint: Constraint | None = None,
+                 logprobs: int | None = None, open_speculator: Callable[[], Speculator | None] | None = None,
+                 finished: Callable[[list[int]], None] | None = None) -> None:
         super().__init__(list(prompt))
         self.prompt_tokens = len(prompt)
         self.pieces: list[str] = []
-        self._sampling, self._end_ids = sampling, end_ids
+        self._only_best = sampling.is_argmax and constraint is None and logprobs is None
+        self._sampler = Sampler(sampling) if not self._only_best else None
+        self._history = History(prompt) if sampling.looks_back else None
+        self._constraint, self._end_ids = constraint, end_ids
+        self._top, self._logprobs = logprobs, None if logprobs is None else []
+        self._open_speculator, self._finished = open_speculator, finished
+        self._speculator: Speculator | None = None
+        self._came: list[int] = []
         # The last token needs no place in the cache: nothing is asked after it.
         self._limit = min(self.prompt_tokens + max_tokens, context + 1)
         self._detokenizer = None if tokenizer is None else Detokenizer(tokenizer)
@@ -99,27 +134,60 @@ class Generation(Sequence):
 
     def begin(self) -> None:
         self._started = time.perf_counter()
+        if self._open_speculator is not None:
+            self._speculator = self._open_speculator()
 
     def first_row(self, start: int, stop: int) -> int:
         return stop - 1 if stop == len(self.ids) else stop
 
     @property
     def only_best(self) -> bool:
-        return self._sampling.temperature == 0
+        return self._only_best
+
+    def propose(self, room: int, outlook: Outlook) -> None:
+        if self._speculator is not None:
+            # A step draws one token more than there are guesses.
+            room = min(room, self._limit - len(self.ids) - 1)
+            self.draft = self._speculator.plan(self.ids, room, outlook)
+
+    def learn(self, seconds: float, outlook: Outlook) -> None:
+        if self._speculator is not None:
+            self._speculator.learn(len(self.draft), self._came, seconds, outlook)
 
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
-        self._append(sample(logits[0], self._sampling, len(self.ids)))
+        self._grow(self._draw(row) for row in logits)
 
     def take_best(self, start: int, best: NDArray[np.int32]) -> None:
-        self._append(checked_best(int(best[0]), len(self.ids)))
+        self._grow(checked_best(token, len(self.ids)) for token in best.tolist())
 
-    def _append(self, token: int) -> None:
+    def _draw(self, logits: NDArray[np.float32]) -> int:
+        constraint = self._constraint
+        mask = None if constraint is None else mask_words(constraint.mask(self.ids[self.prompt_tokens:]), len(logits))
+        token = self._sampler.draw(logits, len(self.ids), self._history, mask)
+        if self._logprobs is not None:
+            self._logprobs.append(log_probability(logits, token, self._top))
+        return token
+
+    def _grow(self, tokens: Iterable[int]) -> None:
+        """Append tokens, drawn one after the other, as long as the draft before them was what was drawn."""
         self._last = time.perf_counter()
         self._first = self._first or self._last
+        self._came = []
+        for guess, token in zip_longest(self.draft, tokens):
+            self._came.append(token)
+            self._append(token)
+            if self.done or token != guess:
+                return
+
+    def _append(self, token: int) -> None:
+        if self._constraint is not None:
+            self._constraint.accept(token)
         if token in self._end_ids:
             self._reason = "stop"
             return
         self.ids.append(token)
+        if self._history is not None:
+            self._history.append(token)
         if self._detokenizer is not None:
             self._show(self._stops.push(self._detokenizer.push(token)))
         if self._stops.hit:
@@ -139,7 +207,13 @@ class Generation(Sequence):
             else:
                 self._show(self._stops.finish())
         self._reason = self._reason or "cancelled"
+        if self._finished is not None:
+            self._finished(self.ids[self.prompt_tokens:])
         super().end()
+
+    def release(self) -> None:
+        if self._speculator is not None:
+            self._speculator.close()
 
     def completion(self) -> Completion:
         """The result; asked for when `finished` is true."""
@@ -149,7 +223,10 @@ class Generation(Sequence):
         decode = steps / (self._last - self._first) if steps > 0 and self._last > self._first else None
         prefill = self.prompt_tokens / (self._first - self._started) if self._first else None
         return Completion("".join(self.pieces), sampled, self._reason, self.prompt_tokens,
-                          self._first - self._asked if self._first else None, prefill, decode)
+                          self._first - self._asked if self._first else None, prefill, decode,
+                          None if self._logprobs is None else tuple(self._logprobs[:len(sampled)]),
+                          *((0, 0) if self._speculator is None else
+                            (self._speculator.proposed, self._speculator.accepted)))
 
     def _show(self, text: str) -> None:
         if text:

@@ -33,9 +33,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     # GCC's own AVX-512 intrinsics start from a variable that is not set (GCC bug 105593, mended in 13).
     list(APPEND avx512 -Wno-maybe-uninitialized -Wno-uninitialized)
   endif()
-  list(APPEND core_sources kernels_avx2.cpp kernels_avx512vnni.cpp)
+  list(APPEND core_sources kernels_avx2.cpp kernels_avx512vnni.cpp kernels_avx512vbmi.cpp)
   set_source_files_properties(${core_include}/kernels_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2}")
   set_source_files_properties(${core_include}/kernels_avx512vnni.cpp PROPERTIES COMPILE_OPTIONS "${avx512}")
+  set_source_files_properties(${core_include}/kernels_avx512vbmi.cpp PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512vbmi")
 endif()
 
 list(TRANSFORM core_sources PREPEND ${core_include}/)

@@ -74,11 +74,12 @@ static Output<std::int32_t> ternary_product(Input<std::int8_t, 2> x_codes, Input
     const nb::gil_scoped_release released;
 
     ThreadPool pool(threads);
-    const std::int64_t padded_k = round_up(k, block_k), padded_rows = round_up(rows, group_rows);
-    const Buffer weights(padded_rows * padded_k / 4, Pages::huge), codes(m * padded_k, Pages::huge),
+    const std::int64_t padded_k = round_up(k, block_inputs(kernels.packing)),
+                       padded_rows = round_up(rows, group_rows);
+    const Buffer weights(ternary_bytes(padded_rows, padded_k, kernels.packing), Pages::huge), codes(m * padded_k, Pages::huge),
         quads(round_up(m, quad) * padded_k, Pages::huge), acc(m * padded_rows * 4, Pages::huge),
-        scratch(threads * group_rows * padded_k, Pages::huge), row_scale(padded_rows * 4, Pages::huge);
-    repack_ternary(packed.data(), stripes, k, weights.as<std::uint8_t>(), padded_k, 0, 0, rows);
+        scratch(threads * round_up(ternary_scratch(padded_k, m), 64), Pages::huge), row_scale(padded_rows * 4, Pages::huge);
+    repack_ternary(packed.data(), stripes, k, kernels.packing, weights.as<std::uint8_t>(), padded_k, 0, 0, rows);
     std::vector<std::int32_t> sums(m, 0);
     const std::vector<float> scales(m, 1.0f);
     for (std::int64_t i = 0; i < m; ++i) {
@@ -95,7 +96,7 @@ static Output<std::int32_t> ternary_product(Input<std::int8_t, 2> x_codes, Input
     if (m > 0) {
         pool.for_ranges(padded_rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
             kernels.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out,
-                            scratch.as<std::uint8_t>() + std::int64_t{thread} * group_rows * padded_k);
+                            scratch.as<std::uint8_t>() + thread * round_up(ternary_scratch(padded_k, m), 64));
         });
     }
     for (std::int64_t i = 0; i < m; ++i)

@@ -26,6 +26,8 @@ bool cpu_has_avx512vnni() {
            __builtin_cpu_supports("avx512vnni");
 }
 
+bool cpu_has_avx512vbmi() { return cpu_has_avx512vnni() && __builtin_cpu_supports("avx512vbmi"); }
+
 static std::string brand_string() {
     unsigned regs[12] = {};
     if (__get_cpuid_max(0x80000000u, nullptr) < 0x80000004u) return {};
@@ -61,6 +63,7 @@ static std::vector<std::string> feature_names() {
 
 bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512vnni() { return false; }
+bool cpu_has_avx512vbmi() { return false; }
 static std::string brand_string() { return {}; }
 static std::vector<std::string> feature_names() { return {}; }
 

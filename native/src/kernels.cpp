@@ -9,6 +9,7 @@ namespace tritwise {
 std::vector<const Kernels*> available_kernels() {
     std::vector<const Kernels*> found;
 #if defined(__x86_64__)
+    if (cpu_has_avx512vbmi()) found.push_back(&kernels_avx512vbmi());
     if (cpu_has_avx512vnni()) found.push_back(&kernels_avx512vnni());
     if (cpu_has_avx2()) found.push_back(&kernels_avx2());
 #endif

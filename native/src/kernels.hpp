@@ -15,30 +15,36 @@
 namespace tritwise {
 
 constexpr int group_rows = 32;     // rows that are stored interleaved; weights are padded to it
-constexpr int block_k = 16;        // inputs in a block of packed ternary codes; K is padded to it
+constexpr int block_bytes = 128;   // a block of packed ternary codes: 4 bytes for each of the 32 rows
 constexpr int quad = 4;            // tokens that are interleaved for products with M > 1
 constexpr int max_query_tile = 8;  // queries that one attention call can take
+
+// How weights lie in a block (native/README.md): four in a byte, which every processor takes apart with an AND,
+// or five, which needs a byte permutation over 64 entries.
+enum class TernaryPacking { four_a_byte, five_a_byte };
+// Inputs of a block; K is padded to a multiple.
+constexpr int block_inputs(TernaryPacking packing) {
+    return packing == TernaryPacking::four_a_byte ? 16 : 20;
+}
 
 enum class DType { f32, f16, bf16 };
 inline std::size_t size_of(DType type) { return type == DType::f32 ? 4 : 2; }
 
-// M quantised tokens. `codes` is row-major; `quads` holds the same codes with four tokens interleaved by four
-// bytes:
+// M quantised tokens. `quads` holds their codes with four tokens interleaved by four bytes:
 //   quads: [M/4][K/4][4 tokens][4 codes], filled only for M > 1; tokens beyond M are zero.
 struct QuantisedRows {
     int m;
-    int k;                     // padded to block_k with zeros
-    const std::int8_t* codes;  // [M, k]
+    int k;                     // that of the weight: padded with zeros
+    const std::int8_t* codes;  // of one token [k]; read only for M = 1
     const std::int8_t* quads;
     const float* scale;       // [M]
     const std::int32_t* sum;  // [M], sum of the codes
 };
 
-// A weight of 2-bit fields (value + 1); see native/README.md for the layout. rows is a multiple of
-// group_rows.
+// A weight of packed fields (value + 1) in the kernel's packing; rows is a multiple of group_rows.
 struct TernaryMatrix {
     int rows;
-    int k;  // multiple of block_k
+    int k;  // multiple of block_inputs(packing)
     const std::uint8_t* packed;
     const float* row_scale;  // [rows], 0 for padding
 };
@@ -96,11 +102,17 @@ struct SamplingKernels {
     void (*mask)(float* row, std::int64_t n, const std::uint32_t* mask);
 };
 
+// Bytes of scratch that a ternary product needs: unpacked rows, and sums of the tokens.
+constexpr std::int64_t ternary_scratch(std::int64_t k, std::int64_t m) {
+    return group_rows * k + 16384 + (m + 16) * group_rows * 4;
+}
+
 struct Kernels {
     const char* name;
+    TernaryPacking packing;
     int query_tile;
 
-    // Products over groups of rows [begin, end). `scratch` holds 32 * K bytes.
+    // Products over groups of rows [begin, end). `scratch` holds ternary_scratch() bytes, aligned to 64.
     void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&,
                     const ProductOutput&, std::uint8_t* scratch);
     // Rows [begin, end): y[m * stride + n] = sum of fused multiply-adds over 16 lanes, lane = k mod 16, then
@@ -156,6 +168,7 @@ const Kernels& kernels_scalar();
 #if defined(__x86_64__)
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512vnni();
+const Kernels& kernels_avx512vbmi();
 #endif
 
 // Runnable on this processor, fastest first.

@@ -52,7 +52,7 @@ static inline void write(const ProductOutput& out, const float* row_scale, int r
 static void ternary_one(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                         const ProductOutput& out) {
     const __m256i low = _mm256_set1_epi8(0x03), high = _mm256_set1_epi8(0x0C);
-    const std::int64_t blocks = w.k / block_k;
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     const std::uint8_t* p = w.packed + static_cast<std::int64_t>(begin) * blocks * 128;
     for (int group = begin; group < end; ++group) {
         __m256i acc[4] = {};
@@ -128,7 +128,7 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* panel) {
     if (x.m == 1) return ternary_one(w, begin, end, x, out);
-    const std::int64_t blocks = w.k / block_k;
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int group = begin; group < end; ++group) {
         unpack_group(w.packed + group * blocks * 128, blocks, panel);
         for (int token = 0; token < x.m; token += quad) panel_tile(w, group, panel, x, token, out);
@@ -161,6 +161,7 @@ const Kernels& kernels_avx2() {
     using namespace avx2;
     static constexpr Kernels table = {
         .name = "avx2",
+        .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
         .dense = dense,

@@ -29,7 +29,7 @@ static void product_of_group(const std::uint8_t* bytes, std::int64_t k4, const s
 
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* panel) {
-    const std::int64_t blocks = w.k / block_k;
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int group = begin; group < end; ++group) {
         const std::uint8_t* p = w.packed + group * blocks * 128;
         for (std::int64_t block = 0; block < blocks; ++block)
@@ -38,7 +38,8 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
                     panel[(block * 4 + field) * 128 + i] = p[block * 128 + i] >> 2 * field & 3;
         for (int m = 0; m < x.m; ++m) {
             std::int32_t acc[group_rows];
-            product_of_group(panel, w.k / 4, x.codes + static_cast<std::int64_t>(m) * x.k, 4, acc);
+            const std::int8_t* column = x.quads + std::int64_t{m / quad} * quad * x.k + m % quad * 4;
+            product_of_group(panel, w.k / 4, x.m == 1 ? x.codes : column, x.m == 1 ? 4 : 16, acc);
             for (int i = 0; i < group_rows; ++i) {
                 const int row = group * group_rows + i;
                 // Stored fields are value + 1: sum x (w + 1) - sum x = sum x w.
@@ -70,6 +71,7 @@ const Kernels& kernels_scalar() {
     using namespace scalar;
     static constexpr Kernels table = {
         .name = "scalar",
+        .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
         .dense = dense,

@@ -35,13 +35,15 @@ Model::Model(const ModelConfig& config, int threads, const std::string& kernel, 
     result_ = make(m * hidden_stride_);
     input_ = make(m * input_stride_);
     rope_ = make(m * config.head_dim);
-    codes_ = Buffer(2 * m * input_stride_, Pages::lazy);  // twice: the 8-bit head has two planes
-    quads_ = Buffer(2 * m * input_stride_, Pages::lazy);
+    code_stride_ = static_cast<int>(round_up(input_stride_ + block_inputs(kernels_.packing), 64));
+    codes_ = Buffer(2 * m * code_stride_, Pages::lazy);  // twice: the 8-bit head has two planes
+    quads_ = Buffer(2 * m * code_stride_, Pages::lazy);
     scales_ = make(m);
     sums_ = Buffer(2 * m * sizeof(std::int32_t), Pages::lazy);
     embedding_rows_ = Buffer(floats(m * round_up(config.hidden, 16)), Pages::lazy);
     chunk_sums_ = Buffer(2 * m * round_up(config.hidden, chunk_k) / chunk_k * sizeof(std::int32_t), Pages::lazy);
-    unpack_scratch_ = Buffer(static_cast<std::size_t>(threads) * group_rows * input_stride_, Pages::huge);
+    unpack_scratch_bytes_ = round_up(ternary_scratch(code_stride_, m), 64);
+    unpack_scratch_ = Buffer(threads * unpack_scratch_bytes_, Pages::huge);
     attention_scratch_floats_ = round_up(attention_scratch(config.head_dim, round_up(context, 16)), 16);
     attention_scratch_ = make(threads * attention_scratch_floats_);
 }
@@ -52,13 +54,15 @@ void Model::finish() {
 }
 
 void Model::prepare(const Chunk& chunk, std::int64_t row, const float* x, int width) {
-    const int k = static_cast<int>(round_up(width, block_k));
+    const int lanes_k = static_cast<int>(round_up(width, 16));
     if (!config_.ternary) {
-        std::memcpy(input_.as<float>() + row * k, x, floats(k));
+        std::memcpy(input_.as<float>() + row * lanes_k, x, floats(lanes_k));
         return;
     }
-    std::int8_t* codes = codes_.as<std::int8_t>() + row * k;
-    kernels_.quantise(x, k, codes, scales_.as<float>() + row, sums_.as<std::int32_t>() + row);
+    const int k = static_cast<int>(round_up(width, block_inputs(kernels_.packing)));
+    std::int8_t* codes = codes_.as<std::int8_t>() + row * code_stride_;
+    kernels_.quantise(x, lanes_k, codes, scales_.as<float>() + row, sums_.as<std::int32_t>() + row);
+    if (k > lanes_k) std::memset(codes + lanes_k, 0, k - lanes_k);  // a wider product left its codes here
     if (chunk.n == 1) return;
     store_quad_column(codes, k, quads_.as<std::int8_t>(), row);
     if (row == chunk.n - 1)
@@ -90,7 +94,7 @@ void Model::product(const Linear& matrix, const Chunk& chunk, float* y) {
     pool_.for_ranges(w.rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
         kernels_.ternary(
             w, static_cast<int>(begin), static_cast<int>(end), x, out,
-            unpack_scratch_.as<std::uint8_t>() + std::int64_t{thread} * group_rows * input_stride_);
+            unpack_scratch_.as<std::uint8_t>() + thread * unpack_scratch_bytes_);
     });
 }
 
@@ -99,7 +103,7 @@ void Model::trace_product(const Chunk& chunk, const Linear& matrix, const std::s
     if (!config_.ternary) return;
     const TernaryMatrix& w = matrix.ternary;
     for (std::int64_t m = 0; m < chunk.n; ++m) {
-        append(*chunk.trace, name + ".input_codes", TraceArray::i8, k, codes_.as<std::int8_t>() + m * w.k);
+        append(*chunk.trace, name + ".input_codes", TraceArray::i8, k, codes_.as<std::int8_t>() + m * code_stride_);
         append(*chunk.trace, name + ".input_scale", TraceArray::f32, 0, scales_.as<float>() + m);
         append(*chunk.trace, name + ".accumulator", TraceArray::i32, rows,
                accumulators_.as<std::int32_t>() + m * w.rows + first_row);

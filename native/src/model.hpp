@@ -97,7 +97,7 @@ private:
     bool finished_ = false;
 
     // Activations of a chunk, row-major with padded strides. Padding is zero and stays so.
-    int hidden_stride_, attention_stride_, qkv_stride_, ffn_stride_, input_stride_;
+    int hidden_stride_, attention_stride_, qkv_stride_, ffn_stride_, input_stride_, code_stride_;
     Buffer hidden_, qkv_, attention_, gate_up_, result_, scratch_, rope_;
     // The input of the product that comes next, as floats or quantised, and the int32 results when traced.
     Buffer input_, codes_, quads_, scales_, sums_, accumulators_;
@@ -108,7 +108,7 @@ private:
     std::vector<CoarseRow> kept_;
     const bool two_passes_;
     HeadSearch head_search_;
-    std::int64_t attention_scratch_floats_;
+    std::int64_t unpack_scratch_bytes_, attention_scratch_floats_;
 };
 
 }  // namespace tritwise

@@ -1,6 +1,7 @@
 #include "packing.hpp"
 
 #include <cstring>
+#include <vector>
 
 namespace tritwise {
 
@@ -16,27 +17,43 @@ bool has_code_zero(const std::uint8_t* packed, std::int64_t bytes, int field) {
     return zeros != 0;
 }
 
-void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, std::uint8_t* groups,
-                    std::int64_t padded_k, std::int64_t first, std::int64_t begin, std::int64_t end) {
-    const std::int64_t blocks = padded_k / block_k;
+// One row of codes + 1 [padded_k] into its bytes [padded_k / 4]: byte j of block b holds inputs 16b + j, + 4, + 8
+// and + 12.
+static void pack_four(const std::uint8_t* fields, std::int64_t padded_k, std::uint8_t* bytes) {
+    for (std::int64_t i = 0; i < padded_k; i += 16, bytes += 4) {
+        std::uint32_t codes[4], word = 0;
+        std::memcpy(codes, fields + i, sizeof(codes));
+        for (int f = 0; f < 4; ++f) word |= codes[f] << 2 * f;
+        std::memcpy(bytes, &word, sizeof(word));
+    }
+}
+
+// One row of codes + 1 [padded_k] into its bytes [padded_k / 5]: byte i holds inputs i, i + K/5, ... i + 4K/5. With v
+// the base-3 number of the first four and t the fifth: 64 t + v below 64, else 3 v + t, which is 192 and more.
+static void pack_five(const std::uint8_t* fields, std::int64_t padded_k, std::uint8_t* bytes) {
+    const std::int64_t step = padded_k / 5;
+    for (std::int64_t i = 0; i < step; ++i) {
+        const std::uint8_t* f = fields + i;
+        const auto v = static_cast<std::uint8_t>(f[0] + 3 * f[step] + 9 * f[2 * step] + 27 * f[3 * step]);
+        const std::uint8_t t = f[4 * step];
+        bytes[i] = static_cast<std::uint8_t>(v < 64 ? 64 * t + v : 3 * v + t);
+    }
+}
+
+void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, TernaryPacking packing,
+                    std::uint8_t* groups, std::int64_t padded_k, std::int64_t first, std::int64_t begin,
+                    std::int64_t end) {
+    const std::int64_t blocks = padded_k / block_inputs(packing);
+    std::vector<std::uint8_t> fields(padded_k, 0), bytes(blocks * 4);
     for (std::int64_t i = begin; i < end; ++i) {
         const std::uint8_t* from = source + i % stripes * k;
         const int shift = static_cast<int>(i / stripes) * 2;
+        for (std::int64_t j = 0; j < k; ++j) fields[j] = from[j] >> shift & 3;
+        (packing == TernaryPacking::four_a_byte ? pack_four : pack_five)(fields.data(), padded_k, bytes.data());
         const std::int64_t row = first + i;
-        std::uint8_t* to = groups + row / group_rows * blocks * 128 + row % group_rows * 4;
-        for (std::int64_t block = 0; block < blocks; ++block, to += 128) {
-            std::uint32_t codes[4] = {};  // sixteen source bytes, four inputs a word
-            const std::int64_t left = k - block * block_k;
-            if (left >= block_k) {
-                std::memcpy(codes, from + block * block_k, block_k);
-            } else if (left > 0) {
-                std::memcpy(codes, from + block * block_k, static_cast<std::size_t>(left));
-            }
-            std::uint32_t word = 0;
-            for (int field = 0; field < 4; ++field)
-                word |= (codes[field] >> shift & 0x03030303u) << 2 * field;
-            std::memcpy(to, &word, 4);
-        }
+        std::uint8_t* to = groups + row / group_rows * blocks * block_bytes + row % group_rows * 4;
+        for (std::int64_t block = 0; block < blocks; ++block, to += block_bytes)
+            std::memcpy(to, bytes.data() + block * 4, 4);
     }
 }
 

@@ -56,14 +56,14 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
                 for (Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
                     use(matrix->ternary);
         };
-        each([&](TernaryMatrix& m) { bytes += std::int64_t{m.rows} * m.k / 4, scales += m.rows; });
+        each([&](TernaryMatrix& m) { bytes += ternary_bytes(m.rows, m.k, kernels_.packing), scales += m.rows; });
         ternary_arena_ = Buffer(bytes, Pages::huge);
         scale_arena_ = Buffer(scales * sizeof(float), Pages::huge);
         bytes = scales = 0;
         each([&](TernaryMatrix& m) {
             m.packed = ternary_arena_.as<std::uint8_t>() + bytes;
             m.row_scale = scale_arena_.as<float>() + scales;
-            bytes += std::int64_t{m.rows} * m.k / 4, scales += m.rows;
+            bytes += ternary_bytes(m.rows, m.k, kernels_.packing), scales += m.rows;
         });
     }
 }
@@ -75,7 +75,7 @@ void Weights::add_linear(const std::string& prefix, Linear& matrix, std::int64_t
         targets_[prefix + name + ".weight"] = {Target::linear, count, k, &matrix, rows};
         rows += round_up(count, group_rows);
     }
-    matrix.ternary = {static_cast<int>(rows), static_cast<int>(round_up(k, block_k)), nullptr, nullptr};
+    matrix.ternary = {static_cast<int>(rows), static_cast<int>(round_up(k, block_inputs(kernels_.packing))), nullptr, nullptr};
     matrix.dense = {static_cast<int>(rows), static_cast<int>(round_up(k, 16)), DType::f32, nullptr};
 }
 
@@ -115,8 +115,8 @@ void Weights::set_ternary(const std::string& name, const std::uint8_t* packed, s
         throw std::invalid_argument(name + ": not ternary, a 2-bit field holds 3; codes + 1 are 0, 1, 2");
     const TernaryMatrix& matrix = to.matrix->ternary;
     pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
-        repack_ternary(packed, packed_rows, k, const_cast<std::uint8_t*>(matrix.packed), matrix.k,
-                       to.first_row, begin, end);
+        repack_ternary(packed, packed_rows, k, kernels_.packing, const_cast<std::uint8_t*>(matrix.packed),
+                       matrix.k, to.first_row, begin, end);
     });
     float* row_scale = const_cast<float*>(matrix.row_scale) + to.first_row;
     for (std::int64_t i = 0; i < rows; ++i) row_scale[i] = scale[scales == 1 ? 0 : i];

@@ -1,5 +1,6 @@
 // Integer products of one table against the scalar one: every result exactly, nothing written beside it.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "checks.hpp"
@@ -30,38 +31,30 @@ static const char* name_of(Fill fill) {
                                     : "opposed";
 }
 
-// M quantised tokens in both of their layouts.
+// M tokens of `inputs` codes each, quantised, as a kernel wants them: K padded to whole blocks of its packing.
 struct Tokens {
-    Tokens(int m, int k, Fill fill, Random& random)
-        : codes(static_cast<std::size_t>(m) * k),
+    Tokens(const std::vector<std::int8_t>& values, int m, int inputs, const Kernels& kernels)
+        : k(static_cast<int>(round_up(inputs, block_inputs(kernels.packing)))),
+          codes(k),
           quads(static_cast<std::size_t>(round_up(m, quad)) * k),
-          scale(m),
           sum(m) {
-        for (int t = 0; t < m; ++t) {
-            for (int i = 0; i < k; ++i) {
-                const int code = code_of(fill, random, i);
-                codes[static_cast<std::size_t>(t) * k + i] = static_cast<std::int8_t>(code);
-                sum[t] += code;
-            }
-            scale[t] = random.real();
-            store_quad_column(codes.data() + static_cast<std::size_t>(t) * k, k, quads.data(), t);
+        for (int t = m; t-- > 0;) {  // the first token last: `codes` keeps it
+            std::memcpy(codes.data(), values.data() + static_cast<std::size_t>(t) * inputs, inputs);
+            for (int i = 0; i < inputs; ++i) sum[t] += codes[i];
+            store_quad_column(codes.data(), k, quads.data(), t);
         }
-        rows = {m, k, codes.data(), quads.data(), scale.data(), sum.data()};
     }
+    int k;
     Array<std::int8_t> codes, quads;
-    Array<float> scale;
     Array<std::int32_t> sum;
-    QuantisedRows rows;
 };
 
-static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill fill, Random& random) {
+static long check_ternary(const Kernels& kernels, int groups, int inputs, int m, Fill fill, Random& random) {
     const std::string where = std::string(kernels.name) + " ternary, " + std::to_string(groups) +
-                              " groups, K " + std::to_string(k) + ", M " + std::to_string(m) + ", " +
+                              " groups, K " + std::to_string(inputs) + ", M " + std::to_string(m) + ", " +
                               name_of(fill);
     const int rows = groups * group_rows;
-    // Rows in Hugging Face's stripes, whose K may be less than the padded one.
-    const int given = fill == Fill::random ? k - random.integer(0, block_k - 1) : k;
-    Array<std::uint8_t> stripes(static_cast<std::size_t>(packed_stripes(rows)) * given);
+    Array<std::uint8_t> stripes(static_cast<std::size_t>(packed_stripes(rows)) * inputs);
     for (std::size_t i = 0; i < stripes.size(); ++i) {
         int byte = 0;
         for (int field = 0; field < 4; ++field) {
@@ -73,32 +66,36 @@ static long check_ternary(const Kernels& kernels, int groups, int k, int m, Fill
         }
         stripes[i] = static_cast<std::uint8_t>(byte);
     }
-    Array<std::uint8_t> packed(static_cast<std::size_t>(rows) * k / 4);
-    repack_ternary(stripes.data(), packed_stripes(rows), given, packed.data(), k, 0, 0, rows);
-    Array<float> row_scale(rows);
+    std::vector<std::int8_t> values(static_cast<std::size_t>(m) * inputs);
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<std::int8_t>(code_of(fill, random, static_cast<int>(i % inputs)));
+    Array<float> row_scale(rows), x_scale(m);
     for (int i = 0; i < rows; ++i) row_scale[i] = random.real();
-    const TernaryMatrix w{rows, k, packed.data(), row_scale.data()};
-    const Tokens x(m, k, fill, random);
+    for (int i = 0; i < m; ++i) x_scale[i] = random.real();
 
     const int stride = rows + random.integer(0, 5);
+    const int begin = groups > 1 ? 1 : 0;  // not the first group, so that what lies before it must stay
     Array<float> y(static_cast<std::size_t>(m) * stride), expected_y(y.size());
     Array<std::int32_t> acc(y.size()), expected_acc(y.size());
-    Array<std::uint8_t> scratch(static_cast<std::size_t>(group_rows) * k);
-    const int begin = groups > 1 ? 1 : 0;  // not the first group, so that what lies before it must stay
-    const auto run = [&](const Kernels& table, const Array<float>& floats, const Array<std::int32_t>& sums) {
-        floats.fill(-7.0f);
-        sums.fill(-7);
-        table.ternary(w, begin, groups, x.rows, {floats.data(), sums.data(), stride}, scratch.data());
+    const auto run = [&](const Kernels& table, Array<float>* floats, Array<std::int32_t>* sums) {
+        const Tokens x(values, m, inputs, table);
+        Array<std::uint8_t> packed(ternary_bytes(rows, x.k, table.packing));
+        repack_ternary(stripes.data(), packed_stripes(rows), inputs, table.packing, packed.data(), x.k, 0, 0,
+                       rows);
+        Array<std::uint8_t> scratch(ternary_scratch(x.k, m));
+        if (floats) floats->fill(-7.0f);
+        if (sums) sums->fill(-7);
+        table.ternary({rows, x.k, packed.data(), row_scale.data()}, begin, groups,
+                      {m, x.k, x.codes.data(), x.quads.data(), x_scale.data(), x.sum.data()},
+                      {floats ? floats->data() : nullptr, sums ? sums->data() : nullptr, stride}, scratch.data());
     };
-    run(kernels_scalar(), expected_y, expected_acc);
-    run(kernels, y, acc);
+    run(kernels_scalar(), &expected_y, &expected_acc);
+    run(kernels, &y, &acc);
     CHECK(acc.same_bits(expected_acc), where);
     CHECK(y.same_bits(expected_y), where);
-    y.fill(-7.0f);
-    kernels.ternary(w, begin, groups, x.rows, {y.data(), nullptr, stride}, scratch.data());
+    run(kernels, &y, nullptr);
     CHECK(y.same_bits(expected_y), where + ", floats only");
-    acc.fill(-7);
-    kernels.ternary(w, begin, groups, x.rows, {nullptr, acc.data(), stride}, scratch.data());
+    run(kernels, nullptr, &acc);
     CHECK(acc.same_bits(expected_acc), where + ", sums only");
     return 4;
 }
@@ -191,7 +188,7 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
     Random random(1);
     long checks = 0;
     for (int m : token_counts)
-        for (int k : {16, 32, 48, 112, 528})
+        for (int k : {1, 16, 20, 37, 112, 523, 1300})
             checks += check_ternary(kernels, 1 + m % 3, k, m, Fill::random, random);
     for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed}) {
         for (int m : {1, 2, 6, 11, 14}) checks += check_ternary(kernels, 1, 1040, m, fill, random);

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
@@ -15,6 +16,7 @@
 #include "bandwidth.hpp"
 #include "cpu.hpp"
 #include "kernels.hpp"
+#include "memory.hpp"
 #include "model.hpp"
 #include "packing.hpp"
 
@@ -199,21 +201,21 @@ static void check_place(const std::string& name, std::int64_t offset, const std:
     if (!good) throw std::invalid_argument(name + ": a byte offset from 0 on and a shape of one or two sizes are needed");
 }
 
-static void set_ternary_file(Model& model, const std::string& name, int descriptor, std::int64_t offset,
-                             std::int64_t out, std::int64_t in, float scale, bool binary) {
-    check_place(name, offset, {out, in});
-    const nb::gil_scoped_release released;
-    const std::lock_guard lock(model.mutex);
-    model.weights().set_ternary_file(name, descriptor, offset, out, in, scale, binary);
-}
+using FileEntry =
+    std::tuple<std::string, int, std::int64_t, std::string, std::vector<std::int64_t>, float, bool>;
 
-static void set_dense_file(Model& model, const std::string& name, int descriptor, std::int64_t offset,
-                           const std::string& dtype, const std::vector<std::int64_t>& shape) {
-    const DType type = type_named(name, dtype);
-    check_place(name, offset, shape);
+static void set_files(Model& model, const std::vector<FileEntry>& entries) {
     const nb::gil_scoped_release released;
     const std::lock_guard lock(model.mutex);
-    model.weights().set_dense_file(name, descriptor, offset, type, shape);
+    for (const auto& [name, descriptor, offset, dtype, shape, scale, binary] : entries) {
+        check_place(name, offset, shape);
+        if (dtype != "uint8") {
+            model.weights().set_dense_file(name, descriptor, offset, type_named(name, dtype), shape);
+            continue;
+        }
+        if (shape.size() != 2) throw std::invalid_argument(name + ": codes need a shape of two sizes");
+        model.weights().set_ternary_file(name, descriptor, offset, shape[0], shape[1], scale, binary);
+    }
 }
 
 static void set_dense(Model& model, const std::string& name,
@@ -315,6 +317,8 @@ NB_MODULE(_native, m) {
     m.def("ternary_product", &ternary_product, "x_codes"_a, "packed"_a, "rows"_a, "kernel"_a, "threads"_a,
           "Exact accumulators int32 [M, N] of int8 codes [M, K] and packed ternary weights uint8 [ceil(N/4), "
           "K].");
+    m.def("release_unused_memory", &release_unused_memory, nb::call_guard<nb::gil_scoped_release>(),
+          "Gives memory that the C library keeps for later back to the system, where it can.");
     m.def("measure_read_bandwidth", &read_bandwidth, "threads"_a, "size_bytes"_a, "repeats"_a,
           "Best read bandwidth in bytes a second.");
     bind_sampling(m);
@@ -325,9 +329,7 @@ NB_MODULE(_native, m) {
              "head_pass"_a = "two", "slots"_a, "context"_a, "inverse_frequencies"_a, "rope_factor"_a)
         .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
         .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
-        .def("set_ternary_file", &set_ternary_file, "name"_a, "descriptor"_a, "offset"_a, "out"_a, "inputs"_a,
-             "scale"_a, "binary"_a)
-        .def("set_dense_file", &set_dense_file, "name"_a, "descriptor"_a, "offset"_a, "dtype"_a, "shape"_a)
+        .def("set_files", &set_files, "entries"_a)
         .def("finish", [](Model& self) { locked(self, [&] { self.finish(); }); })
         .def("forward", &forward, "tokens"_a, "slots"_a, "positions"_a, "logits_for"_a,
              "best_for"_a = nb::none())

@@ -4,6 +4,10 @@
 #include <cstring>
 #include <new>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 // The sanitizers' build takes buffers from the heap, exactly as long as asked: AddressSanitizer does not
 // watch mmap.
 #if (defined(__unix__) || defined(__APPLE__)) && !defined(TRITWISE_WATCHED_BUFFERS)
@@ -53,6 +57,12 @@ Buffer::~Buffer() {
     munmap(base_, mapped_);
 #else
     std::free(base_);
+#endif
+}
+
+void release_unused_memory() {
+#if defined(__GLIBC__)
+    malloc_trim(0);
 #endif
 }
 

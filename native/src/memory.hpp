@@ -49,4 +49,7 @@ private:
     std::size_t bytes_ = 0, mapped_ = 0;
 };
 
+// Gives memory that the C library keeps for later back to the system, where it can.
+void release_unused_memory();
+
 }  // namespace tritwise

@@ -41,7 +41,7 @@ class FakeBackend:
         self.vocab_size, self.slots, self.context = vocab_size, slots, context
         self.cache: list[list[int]] = [[] for _ in range(slots)]
         self.batches: list[Batch] = []
-        self.info = BackendInfo("fake", "numpy", "stored", 1, 0, 0, 0)
+        self.info = BackendInfo("fake", "numpy", "stored", 1, 0, 0, 0, 0)
         self.before_forward = lambda batch: None
 
     def logits_after(self, tokens: list[int]) -> np.ndarray:

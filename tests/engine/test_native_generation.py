@@ -120,7 +120,8 @@ def test_a_written_directory_is_loaded_and_generates(directory):
 
 
 @pytest.mark.parametrize(("setting", "message"), [
-    ({"kernel": "sse9"}, r"no kernel 'sse9'(.|\n)*scalar"), ({"head": "int3"}, r"no head 'int3'(.|\n)*int8, stored"),
+    ({"kernel": "sse9"}, r"no kernel 'sse9'(.|\n)*scalar"),
+    ({"head": "int3"}, r"no head 'int3'(.|\n)*int8, int4, f16, stored"),
     ({"threads": 0}, "threads is 0"), ({"slots": 0}, "slots is 0"), ({"context": 0}, "context is 0"),
     ({"context": 97}, "cannot be 97 tokens long"), ({"prefill_chunk": 0}, "prefill_chunk is 0")])
 def test_settings_that_cannot_be_are_named_with_the_choices(directory, setting, message):

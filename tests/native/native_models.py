@@ -114,10 +114,10 @@ def file_model(path: Path, c: dict[str, Any], weights: Weights, *, dtype: str = 
     with path.open("rb") as file:
         for name, weight, offset, shape in places:
             if isinstance(weight, tuple):
-                model.set_ternary_file(name, file.fileno(), offset, weight[0].shape[0], shape[1], float(weight[1][0]),
-                                       binary)
+                shape, scale, kind = weight[0].shape, float(weight[1][0]), "uint8"
             else:
-                model.set_dense_file(name, file.fileno(), offset, dtype, list(shape))
+                scale, kind = 1.0, dtype
+            model.set_files([(name, file.fileno(), offset, kind, shape, scale, binary)])
     model.finish()
     return model
 

@@ -46,7 +46,8 @@ class BackendInfo:
     head: str
     threads: int
     weight_bytes: int              # held in memory
-    weight_bytes_per_token: int    # read for one decoded token
+    weight_bytes_per_token: int    # read for one decoded token with its logits
+    weight_bytes_per_best: int     # read for one greedy token
     cache_bytes_per_token: int
 
 

@@ -5,8 +5,10 @@
             print(piece, end="", flush=True)
 """
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.engine.backend import Backend, BackendInfo
-from tritwise.engine.cpu import CpuBackend
+from tritwise.engine.cpu import CpuBackend, release_unused_memory
 from tritwise.engine.drafters import DraftModel, NgramSpeculation, check_same_tokens
 from tritwise.engine.sampling import Constraint, Sampling
 from tritwise.engine.scheduler import Scheduler
@@ -26,7 +28,7 @@ from tritwise.engine.sequence import Completion, Generation, Scoring
 from tritwise.engine.sequence import Sequence as Work
 from tritwise.engine.speculation import Speculation
 from tritwise.engine.text import StopStrings, TextCodec, load_tokenizer
-from tritwise.formats import open_model
+from tritwise.formats import FileTensor, ModelDirectory, TernaryTensor, open_model
 
 BACKENDS = {"cpu": CpuBackend}
 SLOTS = 4
@@ -325,7 +327,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     """Open a model directory.
 
     `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
-    `head`: "int8" (the output matrix rounded to 8 bits a row) for ternary and binary models, "stored" for dense ones.
+    `head`: how the output matrix is held: "int8" (8 bits with a scale a row) when not given for ternary and binary
+    models, "stored" (as in the file) for dense ones; "f16", "int4" (4 bits with a scale for 32 inputs).
     `context`: tokens a sequence may have; the model's `max_position_embeddings`. `slots`: sequences at once; more wait.
     `prefill_chunk`: prompt tokens in one step. `rope_scaling`: stretches the positions of the model, for example
     {"rope_type": "yarn", "factor": 4.0}, or without a factor as far as `context`; types: linear, yarn, llama3, ntk.
@@ -340,10 +343,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     config = directory.config
     if rope_scaling is not None:
         config = config.with_rope_scaling(rope_scaling, context=context)
-    tokenizer = None if directory.tokenizer_file is None else load_tokenizer(directory.tokenizer_file)
-    tensors = ((name, directory.read(name)) for name in config.tensor_shapes())
-    runner = BACKENDS[backend](config, tensors, threads=threads, kernel=kernel, head=head, slots=slots,
-                               context=context)
+    runner, tokenizer = _opened(directory, config, backend, threads=threads, kernel=kernel, head=head, slots=slots,
+                                context=context)
     model = Model(config, runner, tokenizer=tokenizer, prefill_chunk=prefill_chunk)
     try:
         model._speculation = _opened_speculation(speculation, model, threads=threads, slots=slots)
@@ -351,6 +352,37 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
         model.close()
         raise
     return model
+
+
+def _opened(directory: ModelDirectory, config: ModelConfig, backend: str,
+            **settings: Any) -> tuple[Backend, Tokenizer | None]:
+    """The backend, and the tokenizer that is parsed while the backend reads the weights."""
+    reading = threading.Event()
+
+    def tensors() -> Iterator[tuple[str, FileTensor | NDArray | TernaryTensor]]:
+        for name in config.tensor_shapes():
+            yield name, directory.source(name)
+        reading.set()
+
+    def tokenizer() -> Tokenizer | None:
+        reading.wait()  # parsing holds Python's lock, which the backend leaves free from here on
+        if directory.tokenizer_file is None:
+            return None
+        result = load_tokenizer(directory.tokenizer_file)
+        release_unused_memory()  # parsing leaves as much again as it keeps
+        return result
+
+    with ThreadPoolExecutor(1) as pool:
+        parsed = pool.submit(tokenizer)
+        try:
+            runner = BACKENDS[backend](config, tensors(), **settings)
+        finally:
+            reading.set()
+        try:
+            return runner, parsed.result()
+        except TritwiseError:
+            runner.close()
+            raise
 
 
 def _opened_speculation(wanted: str | Path | Model | Speculation | None, model: Model, *, threads: int | None,

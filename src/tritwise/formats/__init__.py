@@ -5,9 +5,10 @@
 """
 
 from tritwise.formats.packing import TernaryTensor, pack_rows, unpack_rows
-from tritwise.formats.reader import ModelDirectory, open_model
+from tritwise.formats.reader import FileTensor, ModelDirectory, open_model
 from tritwise.formats.writer import write_model, write_quantised
 
 __all__ = [
-    "ModelDirectory", "TernaryTensor", "open_model", "pack_rows", "unpack_rows", "write_model", "write_quantised",
+    "FileTensor", "ModelDirectory", "TernaryTensor", "open_model", "pack_rows", "unpack_rows", "write_model",
+    "write_quantised",
 ]

@@ -15,7 +15,8 @@ What a quantised linear looks like in the file (transformers, integrations/bitne
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,24 @@ FLOAT_DTYPES = tuple(name for name in DTYPES if name != "U8")
 # Buffers that old versions of transformers saved; they follow from the configuration.
 _IGNORED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+@dataclass(frozen=True, eq=False)
+class FileTensor:
+    """Where a weight lies, for a reader that does without numpy: `descriptor` is open as long as the directory lives.
+
+    Floats: `dtype` float32, float16 or bfloat16 in rows of `shape`. Quantised: `dtype` uint8, row stripes of the codes
+    of `shape` (out, in), with the `scale` that multiplies; in a `binary` weight the code 0 is an error. The values are
+    not checked: a reader that finds some that cannot be calls `refuse`, which raises the error that `read` raises.
+    """
+
+    descriptor: int
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float
+    binary: bool
+    refuse: Callable[[], object]
 
 
 class ModelDirectory:
@@ -78,6 +97,16 @@ class ModelDirectory:
         if quantisation.linear_class == "autobitlinear" and quantisation.quantization_mode == "online":
             return self._quantise(name)
         return self._packed(name)
+
+    def source(self, name: str) -> FileTensor | np.ndarray | TernaryTensor:
+        """Where a weight lies in its file; the values, as `read` gives them, where they have to be quantised first."""
+        stored, file = self.stored(name), self._tensors[name]
+        quantised = name in self._linears
+        if quantised and stored.dtype != "U8":
+            return self.read(name)
+        scale = float(self._scale(name)[0]) if quantised else 1.0
+        return FileTensor(file.descriptor, stored.start, DTYPES[stored.dtype].name, self._shapes[name], scale,
+                          quantised and self.config.linear_type == "binary", lambda: self.read(name))
 
     def _error(self, name: str, why: str, fix: str = "") -> TritwiseError:
         return _tensor_error(self._tensors[name].path, name, why, fix)

@@ -8,6 +8,7 @@ overwritten in place changes under them.
 
 import json
 import mmap
+import os
 import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,10 @@ DTYPES: dict[str, np.dtype] = {
 }
 
 
+# Up to this many bytes a tensor is read: a map would make the pages around it resident as well.
+_SMALL = 1 << 12
+
+
 class StoredTensor(NamedTuple):
     """What the header says of a tensor: type name, shape, and where its bytes lie in the file."""
 
@@ -39,6 +44,8 @@ class StoredTensor(NamedTuple):
 class SafetensorsFile:
     """A checked, mapped file. `tensors` maps names to what the header says; `array` gives the values.
 
+    `descriptor` is the open file, for as long as this object lives.
+
     Raises TritwiseError when the file is missing, truncated or garbage.
     """
 
@@ -46,6 +53,8 @@ class SafetensorsFile:
         self.path = path
         try:
             with path.open("rb") as file:
+                self.descriptor = os.dup(file.fileno())
+                weakref.finalize(self, os.close, self.descriptor)
                 # The library reads the path again; a directory that is replaced meanwhile is replaced by renaming,
                 # so both see whole files, and a mixture is caught by the length of the map.
                 safe_open(path, framework="numpy")
@@ -81,6 +90,15 @@ class SafetensorsFile:
         """
         entry = self.tensors[name]
         dtype = DTYPES[entry.dtype]
+        size = entry.stop - entry.start
+        if size <= _SMALL:
+            with open(self.descriptor, "rb", closefd=False) as file:
+                file.seek(entry.start)
+                content = file.read(size)
+            if len(content) == size:
+                return np.frombuffer(content, dtype=dtype).reshape(entry.shape)
+            raise TritwiseError(f"{self.path} is not a whole safetensors file", why=f"{name} lies beyond its end",
+                                fix="the file was cut short while it was in use: copy or download it again")
         flat = np.frombuffer(self._map, dtype=np.uint8, count=entry.stop - entry.start, offset=entry.start)
         if entry.start % dtype.itemsize:
             return np.frombuffer(flat.tobytes(), dtype=dtype).reshape(entry.shape)

@@ -49,7 +49,7 @@ class BenchResult:
     time_to_first_token: float
     load_seconds: float
     weight_bytes: int
-    weight_bytes_per_token: int
+    weight_bytes_per_token: int  # of a greedy step, as it is timed here
     peak_rss_bytes: int
     decode_runs: list[float]
     prefill_runs: list[float]
@@ -109,7 +109,7 @@ def bench(path: str | Path | None = None, *, shape: str | None = None, threads: 
         decode_tokens_per_second=decode / statistics.median(decode_seconds),
         prefill_tokens_per_second=prefill / statistics.median(prefill_seconds),
         time_to_first_token=statistics.median(prefill_seconds), load_seconds=load_seconds,
-        weight_bytes=info.weight_bytes, weight_bytes_per_token=info.weight_bytes_per_token,
+        weight_bytes=info.weight_bytes, weight_bytes_per_token=info.weight_bytes_per_best,
         peak_rss_bytes=peak_rss_bytes(), decode_runs=[decode / s for s in decode_seconds],
         prefill_runs=[prefill / s for s in prefill_seconds])
 

@@ -9,6 +9,7 @@ the bursts. docs/benchmarks.md says how the peers are built and what exactly is 
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -158,6 +159,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the peers' processes end with this one
     options = argument_parser().parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     try:

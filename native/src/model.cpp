@@ -111,8 +111,7 @@ void Model::trace_product(const Chunk& chunk, const Linear& matrix, const std::s
 }
 
 void Model::run_chunk(const Chunk& chunk) {
-    const int hidden_k = static_cast<int>(round_up(config_.hidden, 16)),
-              ffn_k = static_cast<int>(round_up(config_.ffn, 16));
+    const int hidden_k = static_cast<int>(round_up(config_.hidden, 16));
     const int q = config_.heads * config_.head_dim, q_k = static_cast<int>(round_up(q, 16));
     const int kv = config_.kv_heads * config_.head_dim, half = config_.head_dim / 2;
     float* hidden = hidden_.as<float>();

@@ -15,6 +15,7 @@ set(core_sources
   head_weights.cpp
   kernels.cpp
   kernels_scalar.cpp
+  kv_cache.cpp
   memory.cpp
   model.cpp
   packing.cpp

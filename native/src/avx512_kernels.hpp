@@ -17,11 +17,13 @@
 
 namespace tritwise::TRITWISE_ISA {
 constexpr int query_tile = 8;      // 8 queries x 2 vectors of a value: 16 accumulators
+constexpr int attention_tile = 16;  // vectors of values or scores in work
 constexpr int dense_row_tile = 4;  // 4 rows x 6 tokens: 24 accumulators
 constexpr int dense_token_tile = 6;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
 #include "head_products_avx512.hpp"
@@ -274,6 +276,8 @@ static constexpr Kernels make_table(const char* name) {
         .add = add,
         .load_row = load_row,
         .attention = attention,
+        .merge_attention = merge_attention,
+        .cache_position = cache_position,
         .sampling = sampling_kernels,
         .head8 = head8,
         .coarse = coarse,

@@ -8,6 +8,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -166,7 +167,7 @@ static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& i
 static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, const std::string& kernel,
                                         const std::string& head, const std::string& head_pass, int slots,
                                         int context, const Input<float, 1>& inverse_frequencies,
-                                        float rope_factor) {
+                                        float rope_factor, const std::string& cache_type, int pages) {
     check_threads(threads);
     const HeadKind kind = head_kind_named(head);
     if (head_pass != "one" && head_pass != "two")
@@ -175,9 +176,19 @@ static std::unique_ptr<Model> new_model(const nb::dict& config, int threads, con
         throw std::invalid_argument("slots is " + std::to_string(slots) + ", at least 1 is needed");
     if (context < 1)
         throw std::invalid_argument("context is " + std::to_string(context) + ", at least 1 is needed");
+    CacheType type;
+    if (cache_type == "f32") type = CacheType::f32;
+    else if (cache_type == "f16") type = CacheType::f16;
+    else if (cache_type == "int8") type = CacheType::int8;
+    else if (cache_type == "int4") type = CacheType::int4;
+    else throw std::invalid_argument("cache_type is '" + cache_type + "', f32, f16, int8 and int4 are known");
+    const std::int64_t all = std::int64_t{slots} * (round_up(context, page_positions) / page_positions);
+    if (pages < 0 || (pages == 0 && all > std::numeric_limits<int>::max()))
+        throw std::invalid_argument("pages is " + std::to_string(pages) + ", at least 1 is needed here");
     const ModelConfig parsed = parse_config(config, inverse_frequencies, rope_factor);
     const nb::gil_scoped_release released;
-    return std::make_unique<Model>(parsed, threads, kernel, kind, head_pass == "two", slots, context);
+    return std::make_unique<Model>(parsed, threads, kernel, kind, head_pass == "two", slots, context, type,
+                                   pages ? pages : static_cast<int>(all));
 }
 
 static void set_ternary(Model& model, const std::string& name, Input<std::uint8_t, 2> packed,
@@ -311,6 +322,8 @@ void bind_sampling(nb::module_& m);  // sampling_bindings.cpp
 NB_MODULE(_native, m) {
     using namespace nb::literals;
     m.doc() = "The CPU core of Tritwise; native/README.md describes it.";
+    nb::exception<OutOfPages>(m, "OutOfPages");
+    m.attr("page_positions") = page_positions;
     m.def("kernels", &kernel_names, "Kernels that run on this processor, fastest first.");
     m.def("cpu_info", &cpu_info_dict,
           "Brand, features, logical cores and cache sizes in bytes of this processor.");
@@ -326,7 +339,8 @@ NB_MODULE(_native, m) {
     nb::class_<Model>(m, "Model",
                       "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")
         .def(nb::new_(&new_model), "config"_a, nb::kw_only(), "threads"_a, "kernel"_a, "head"_a,
-             "head_pass"_a = "two", "slots"_a, "context"_a, "inverse_frequencies"_a, "rope_factor"_a)
+             "head_pass"_a = "two", "slots"_a, "context"_a, "inverse_frequencies"_a, "rope_factor"_a,
+             "cache_type"_a = "f16", "pages"_a = 0)
         .def("set_ternary", &set_ternary, "name"_a, "packed"_a, "out"_a, "scale"_a)
         .def("set_dense", &set_dense, "name"_a, "array"_a, "dtype"_a = "")
         .def("set_files", &set_files, "entries"_a)
@@ -339,6 +353,33 @@ NB_MODULE(_native, m) {
         .def(
             "length", [](Model& self, int slot) { return locked(self, [&] { return self.length(slot); }); },
             "slot"_a)
+        .def(
+            "share",
+            [](Model& self, int source, int target, int positions) {
+                locked(self, [&] { self.share(source, target, positions); });
+            },
+            "source"_a, "target"_a, "positions"_a)
+        .def(
+            "pages_needed",
+            [](Model& self, int slot, int first, int end) {
+                return locked(self, [&] { return self.pages_needed(slot, first, end); });
+            },
+            "slot"_a, "first"_a, "end"_a)
+        .def(
+            "pages_held",
+            [](Model& self, const std::vector<int>& slots) {
+                return locked(self, [&] { return self.pages_held(slots); });
+            },
+            "slots"_a)
+        .def_prop_ro("pages_in_use",
+                     [](Model& self) { return locked(self, [&] { return self.cache().pages_in_use(); }); })
+        .def_prop_ro("pages_total", [](const Model& self) { return self.cache().pages_total(); })
+        .def_prop_ro("page_bytes", [](const Model& self) { return self.cache().page_bytes(); })
+        .def_prop_ro("cache_type",
+                     [](const Model& self) {
+                         constexpr const char* names[] = {"f32", "f16", "int8", "int4"};
+                         return names[static_cast<int>(self.cache().layout().type)];
+                     })
         .def_prop_ro("threads", &Model::threads)
         .def_prop_ro("kernel", [](const Model& self) { return self.kernels().name; })
         .def_prop_ro("head", [](const Model& self) { return name_of(self.weights().head.kind); })

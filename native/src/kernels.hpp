@@ -11,13 +11,13 @@
 #include <vector>
 
 #include "head_matrices.hpp"
+#include "kv_cache_layout.hpp"
 
 namespace tritwise {
 
 constexpr int group_rows = 32;     // rows that are stored interleaved; weights are padded to it
 constexpr int block_bytes = 128;   // a block of packed ternary codes: 4 bytes for each of the 32 rows
 constexpr int quad = 4;            // tokens that are interleaved for products with M > 1
-constexpr int max_query_tile = 8;  // queries that one attention call can take
 
 // How weights lie in a block (native/README.md): four in a byte, which every processor takes apart with an AND,
 // or five, which needs a byte permutation over 64 entries.
@@ -64,24 +64,6 @@ struct DenseMatrix {
     DType type;
     const void* data;
 };
-
-struct AttentionTask {
-    const float* keys;    // [position / 16][head_dim][16 positions]
-    const float* values;  // [position][value_stride]
-    int head_dim;
-    int value_stride;  // head_dim padded to 16 with zeros
-    float scale;
-    int queries;  // 1..query_tile
-    const float* query[max_query_tile];
-    float* out[max_query_tile];  // head_dim floats each
-    int length[max_query_tile];  // query i sees positions 0..length[i]-1
-    float* scratch;              // attention_scratch() floats
-};
-
-// Floats of scratch that an attention task over `positions` needs.
-inline std::int64_t attention_scratch(int head_dim, std::int64_t positions) {
-    return max_query_tile * (positions + 32 + 2 * (head_dim + 16));
-}
 
 constexpr std::int64_t sampling_block = 256;  // weights that are summed together
 constexpr int sampling_buckets = 2048;        // of logits; 16 more hold what lies below them
@@ -134,10 +116,18 @@ struct Kernels {
     void (*relu2_gate)(const float* gate, const float* up, int n, float* out);
     void (*add)(float* x, const float* y, int n);
     void (*load_row)(const DenseMatrix&, std::int64_t row, float* out);
-    // softmax(scale * q k) v. Scores: fused multiply-adds over d in order. Sum of exponentials: 16 lanes,
-    // lane = position mod 16, then the tree. Values: fused multiply-adds over positions in order, times 1 /
-    // sum.
+    // softmax(scale * q k) v. Scores: fused multiply-adds over d in order, a group's sum times its scale added
+    // to those before it. In a piece: the sum of exponentials in 16 lanes, lane = position mod 16, then the
+    // tree; values in fused multiply-adds over positions in order, the weight times the value's scale. Pieces:
+    // both sides times exp(own largest - largest of both), in order. In the end times 1 / sum.
     void (*attention)(const AttentionTask&);
+    // out [head_dim] from the states of pieces 0..pieces-1, each attention_state() floats; overwrites the
+    // first one.
+    void (*merge_attention)(const CacheLayout&, float* states, int pieces, float* out);
+    // A position's key and value [head_dim] into a region, rounded to its type (native/README.md). float16
+    // saturates.
+    void (*cache_position)(const CacheLayout&, char* region, int position_in_page, const float* key,
+                           const float* value);
 
     SamplingKernels sampling;
 

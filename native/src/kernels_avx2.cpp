@@ -8,11 +8,13 @@
 
 namespace tritwise::TRITWISE_ISA {
 constexpr int query_tile = 4;      // 4 queries x 2 vectors x 2 registers: all 16 registers
+constexpr int attention_tile = 4;  // vectors of values or scores in work
 constexpr int dense_row_tile = 2;  // 2 rows x 2 tokens x 2 registers: 8 accumulators
 constexpr int dense_token_tile = 2;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
 #include "head_products_avx2.hpp"
@@ -173,6 +175,8 @@ const Kernels& kernels_avx2() {
         .add = add,
         .load_row = load_row,
         .attention = attention,
+        .merge_attention = merge_attention,
+        .cache_position = cache_position,
         .sampling = sampling_kernels,
         .head8 = head8,
         .coarse = coarse,

@@ -4,11 +4,13 @@
 
 namespace tritwise::TRITWISE_ISA {
 constexpr int query_tile = 4;
+constexpr int attention_tile = 4;  // vectors of values or scores in work
 constexpr int dense_row_tile = 2;
 constexpr int dense_token_tile = 2;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
 #include "head_products_scalar.hpp"
@@ -83,6 +85,8 @@ const Kernels& kernels_scalar() {
         .add = add,
         .load_row = load_row,
         .attention = attention,
+        .merge_attention = merge_attention,
+        .cache_position = cache_position,
         .sampling = sampling_kernels,
         .head8 = head8,
         .coarse = coarse,

@@ -40,6 +40,17 @@ inline Lanes load_bf16(const std::uint16_t* p) {
 inline Lanes load_f16(const std::uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+inline Lanes load_i8(const std::int8_t* p) {
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))};
+}
+// The lower and the upper four bits of 16 bytes, minus 8. A permutation looks at four bits of its index only.
+inline void load_i4(const std::uint8_t* p, Lanes& low, Lanes& high) {
+    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    low.v = _mm512_permutexvar_ps(bytes, values);
+    high.v = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values);
+}
 // 2^n where a = n + 1.5 * 2^23: the low bits of a hold n.
 inline Lanes pow2_of_magic(Lanes a) {
     const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(127));
@@ -98,6 +109,21 @@ inline Lanes load_bf16(const std::uint16_t* p) {
 }
 inline Lanes load_f16(const std::uint16_t* p) {
     return {_mm256_cvtph_ps(half_at(p)), _mm256_cvtph_ps(half_at(p + 8))};
+}
+inline Lanes load_i8(const std::int8_t* p) {
+    const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(codes, 8)))};
+}
+inline __m256 centred(__m256i codes) {
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_and_si256(codes, _mm256_set1_epi32(15)),
+                                               _mm256_set1_epi32(8)));
+}
+inline void load_i4(const std::uint8_t* p, Lanes& low, Lanes& high) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m256i a = _mm256_cvtepu8_epi32(bytes), b = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+    low = {centred(a), centred(b)};
+    high = {centred(_mm256_srli_epi32(a, 4)), centred(_mm256_srli_epi32(b, 4))};
 }
 inline __m256 pow2_half(__m256 a) {
     const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(127));
@@ -194,6 +220,13 @@ inline float half_to_float(std::uint16_t half) {
 }
 inline Lanes load_f16(const std::uint16_t* p) {
     return each([&](int i) { return half_to_float(p[i]); });
+}
+inline Lanes load_i8(const std::int8_t* p) {
+    return each([&](int i) { return static_cast<float>(p[i]); });
+}
+inline void load_i4(const std::uint8_t* p, Lanes& low, Lanes& high) {
+    low = each([&](int i) { return static_cast<float>((p[i] & 15) - 8); });
+    high = each([&](int i) { return static_cast<float>((p[i] >> 4) - 8); });
 }
 inline Lanes pow2_of_magic(const Lanes& a) {
     return each([&](int i) {

@@ -66,4 +66,13 @@ void release_unused_memory() {
 #endif
 }
 
+void release_memory(void* data, std::size_t bytes) {
+#if TRITWISE_HAS_MMAP
+    madvise(data, bytes, MADV_DONTNEED);  // advice: a failure costs memory, nothing else
+#else
+    (void)data;
+    (void)bytes;
+#endif
+}
+
 }  // namespace tritwise

@@ -51,5 +51,8 @@ private:
 
 // Gives memory that the C library keeps for later back to the system, where it can.
 void release_unused_memory();
+// Gives memory of a Buffer, aligned to the system's pages, back to the system until it is written again; its
+// content is lost. Without effect where the system has no such call.
+void release_memory(void* data, std::size_t bytes);
 
 }  // namespace tritwise

@@ -11,12 +11,12 @@
 namespace tritwise {
 
 Model::Model(const ModelConfig& config, int threads, const std::string& kernel, HeadKind head, bool two_passes,
-             int slots, int context)
+             int slots, int context, CacheType cache_type, int pages)
     : config_(config),
       kernels_(kernels_named(kernel)),
       pool_(threads),
       weights_(config, head, kernels_, pool_),
-      cache_(slots + 1, config.layers, config.kv_heads, config.head_dim, context),
+      cache_(cache_type, slots, config.layers, config.kv_heads, config.head_dim, context, pages),
       slots_(slots),
       context_(context),
       two_passes_(two_passes) {
@@ -44,7 +44,7 @@ Model::Model(const ModelConfig& config, int threads, const std::string& kernel, 
     chunk_sums_ = Buffer(2 * m * round_up(config.hidden, chunk_k) / chunk_k * sizeof(std::int32_t), Pages::lazy);
     unpack_scratch_bytes_ = round_up(ternary_scratch(code_stride_, m), 64);
     unpack_scratch_ = Buffer(threads * unpack_scratch_bytes_, Pages::huge);
-    attention_scratch_floats_ = round_up(attention_scratch(config.head_dim, round_up(context, 16)), 16);
+    attention_scratch_floats_ = attention_scratch(cache_.layout());
     attention_scratch_ = make(threads * attention_scratch_floats_);
 }
 
@@ -141,6 +141,7 @@ void Model::run_chunk(const Chunk& chunk) {
         }
         norm_and_prepare(row, weights_.layers[0].input_norm);
     });
+    plan_attention(chunk);
     for (int n = 0; n < config_.layers; ++n) {
         const LayerWeights& layer = weights_.layers[n];
         const std::string prefix = chunk.trace ? "layers." + std::to_string(n) + "." : std::string();
@@ -182,12 +183,14 @@ void Model::run_chunk(const Chunk& chunk) {
     head(chunk);
 }
 
-void Model::check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
-                  std::int64_t n, const std::int32_t* wanted, std::int64_t rows) {
+// What the call writes, one extent a slot.
+std::vector<Extent> Model::check(const std::int32_t* tokens, const std::int32_t* slots,
+                                 const std::int32_t* positions, std::int64_t n, const std::int32_t* wanted,
+                                 std::int64_t rows) {
     if (!finished_) throw std::invalid_argument("finish() was not called: the weights are not complete");
     const auto text = [](std::int64_t value) { return std::to_string(value); };
-    std::vector<std::int32_t> next(slots_ + 1,
-                                   -1);  // the position that a slot's next token of this call must have
+    std::vector<Extent> extents;
+    std::vector<std::int32_t> extent_of(slots_, -1);
     for (std::int64_t i = 0; i < n; ++i) {
         const std::string where = "token " + text(i) + ": ";
         const std::int32_t slot = slots[i], position = positions[i];
@@ -200,30 +203,36 @@ void Model::check(const std::int32_t* tokens, const std::int32_t* slots, const s
         if (position < 0 || position >= context_)
             throw std::out_of_range(where + "position " + text(position) + " is outside a context of " +
                                     text(context_));
-        if (next[slot] < 0 && position > cache_.length(slot))
-            throw std::out_of_range(where + "position " + text(position) + " of slot " + text(slot) +
-                                    " leaves a gap, the cache holds " + text(cache_.length(slot)));
-        if (next[slot] >= 0 && position != next[slot])
+        if (extent_of[slot] < 0) {
+            if (position > cache_.length(slot))
+                throw std::out_of_range(where + "position " + text(position) + " of slot " + text(slot) +
+                                        " leaves a gap, the cache holds " + text(cache_.length(slot)));
+            extent_of[slot] = static_cast<std::int32_t>(extents.size());
+            extents.push_back({slot, position, position});
+        }
+        Extent& extent = extents[extent_of[slot]];
+        if (position != extent.end)
             throw std::invalid_argument(where + "position " + text(position) + " of slot " + text(slot) +
-                                        " follows " + text(next[slot] - 1) +
+                                        " follows " + text(extent.end - 1) +
                                         ", the tokens of a slot must be consecutive");
-        next[slot] = position + 1;
+        extent.end = position + 1;
     }
     for (std::int64_t j = 0; j < rows; ++j)
         if (wanted[j] < 0 || wanted[j] >= n)
             throw std::out_of_range("logits are asked for token " + text(wanted[j]) + " of " + text(n));
+    return extents;
 }
 
 void Model::forward(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
                     std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits,
                     const std::int32_t* best_for, std::int64_t best_rows, std::int32_t* best) {
     check(tokens, slots, positions, n, logits_for, rows);
-    check(tokens, slots, positions, n, best_for, best_rows);
+    cache_.reserve(check(tokens, slots, positions, n, best_for, best_rows));
     for (std::int64_t first = 0; first < n; first += chunk_tokens) {
         const std::int64_t count = std::min(chunk_tokens, n - first);
         run_chunk({tokens + first, slots + first, positions + first, count, first, logits_for, rows, logits,
                    best_for, best_rows, best, nullptr});
-        for (std::int64_t i = first; i < first + count; ++i) cache_.length(slots[i]) = positions[i] + 1;
+        for (std::int64_t i = first; i < first + count; ++i) cache_.set_length(slots[i], positions[i] + 1);
     }
 }
 
@@ -251,7 +260,7 @@ Trace Model::trace(const std::int32_t* tokens, std::int64_t n) {
 
 void Model::reset(int slot) {
     length(slot);
-    cache_.length(slot) = 0;
+    cache_.reset(slot);
 }
 
 int Model::length(int slot) {
@@ -259,6 +268,26 @@ int Model::length(int slot) {
         throw std::out_of_range("slot " + std::to_string(slot) + " does not exist, there are " +
                                 std::to_string(slots_));
     return cache_.length(slot);
+}
+
+void Model::share(int source, int target, int positions) {
+    length(target);
+    if (positions < 0 || positions > length(source))
+        throw std::out_of_range("slot " + std::to_string(source) + " holds " + std::to_string(length(source)) +
+                                " positions, " + std::to_string(positions) + " cannot be shared");
+    cache_.share(source, target, positions);
+}
+
+int Model::pages_held(const std::vector<int>& slots) {
+    for (const int slot : slots) length(slot);
+    return cache_.pages_held(slots);
+}
+
+int Model::pages_needed(int slot, int first, int end) {
+    if (first < 0 || first > length(slot) || end < first || end > context_)
+        throw std::out_of_range("positions " + std::to_string(first) + " to " + std::to_string(end) +
+                                " of slot " + std::to_string(slot) + " cannot be written next");
+    return cache_.pages_needed({slot, first, end});
 }
 
 }  // namespace tritwise

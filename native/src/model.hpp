@@ -34,7 +34,7 @@ struct HeadSearch {
 class Model {
 public:
     Model(const ModelConfig& config, int threads, const std::string& kernel, HeadKind head, bool two_passes,
-          int slots, int context);
+          int slots, int context, CacheType cache_type, int pages);
 
     Weights& weights() { return weights_; }
     const Weights& weights() const { return weights_; }
@@ -43,7 +43,7 @@ public:
     // logits [rows, vocab], row j for token logits_for[j]; best [best_rows], the id with the largest logit for
     // token best_for[j], the lowest among equals, -1 where the largest is not a finite number. Nothing changes
     // when it throws: std::out_of_range for bad ids, slots, positions and rows, std::invalid_argument for
-    // tokens of a slot that are not consecutive.
+    // tokens of a slot that are not consecutive, OutOfPages.
     void forward(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
                  std::int64_t n, const std::int32_t* logits_for, std::int64_t rows, float* logits,
                  const std::int32_t* best_for, std::int64_t best_rows, std::int32_t* best);
@@ -51,6 +51,12 @@ public:
 
     void reset(int slot);
     int length(int slot);
+    // `target` forgets what it held and begins with the first `positions` of `source`, in the same pages.
+    void share(int source, int target, int positions);
+    // Free pages that a forward call with the positions [first, end) of a slot takes.
+    int pages_needed(int slot, int first, int end);
+    int pages_held(const std::vector<int>& slots);
+    const KvCache& cache() const { return cache_; }
     const ModelConfig& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return pool_.size(); }
@@ -67,14 +73,16 @@ private:
     bool searches_with_one_plane() const { return weights_.head.kind == HeadKind::int8 && two_passes_; }
     struct Chunk;
     void run_chunk(const Chunk& chunk);
-    void check(const std::int32_t* tokens, const std::int32_t* slots, const std::int32_t* positions,
-               std::int64_t n, const std::int32_t* wanted, std::int64_t rows);
+    std::vector<Extent> check(const std::int32_t* tokens, const std::int32_t* slots,
+                              const std::int32_t* positions, std::int64_t n, const std::int32_t* wanted,
+                              std::int64_t rows);
     // x (a row of `width` floats, padded) made ready for the next product.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
     void product(const Linear& matrix, const Chunk& chunk, float* y);
     void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
                        std::int64_t first_row, std::int64_t rows, std::int64_t k);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
+    void plan_attention(const Chunk& chunk);
     void attend(const Chunk& chunk, int layer);
     void feed_forward(const Chunk& chunk, int layer, const std::string& prefix);
     void head(const Chunk& chunk);
@@ -92,7 +100,7 @@ private:
     const Kernels& kernels_;
     ThreadPool pool_;
     Weights weights_;
-    KvCache cache_;  // one more slot than the user has, for trace
+    KvCache cache_;  // its slot number slots_ is trace's
     const int slots_, context_;
     bool finished_ = false;
 
@@ -109,6 +117,22 @@ private:
     const bool two_passes_;
     HeadSearch head_search_;
     std::int64_t unpack_scratch_bytes_, attention_scratch_floats_;
+
+    struct AttentionCall {
+        std::int64_t begin, end;  // rows of the chunk
+        int kv_head, part;        // heads part * heads_each_ .. of those that share the key-value head
+        int piece;                // -1: all positions
+        std::int64_t merge;       // index of the first row's first head in merges_
+    };
+    struct AttentionMerge {
+        std::int64_t row;
+        int head, pieces;
+        std::int64_t states;  // offset of the first piece's in attention_states_
+    };
+    int heads_each_ = 1;
+    std::vector<AttentionCall> calls_;
+    std::vector<AttentionMerge> merges_;
+    Buffer attention_states_;
 };
 
 }  // namespace tritwise

@@ -110,27 +110,42 @@ static long check_dense(const Kernels& kernels, DType type, int k, int m, Random
     return 2;
 }
 
-// Queries at neighbouring positions of one sequence, together and, in the scalar table, each alone.
-static long check_attention(const Kernels& kernels, int head_dim, int queries, int shortest, float scale,
-                            Random& random) {
-    const std::string where = std::string(kernels.name) + " attention, head_dim " + std::to_string(head_dim) +
-                              ", " + std::to_string(queries) + " queries, length " + std::to_string(shortest);
-    const int longest = shortest + queries - 1, stride = static_cast<int>(round_up(head_dim, 16));
-    const auto positions = static_cast<std::size_t>(round_up(longest, 16));
-    const Array<float> keys(positions * head_dim), values(positions * stride);
-    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = random.real();
-    for (std::size_t p = 0; p < positions; ++p)
-        for (int d = 0; d < head_dim; ++d) values[p * stride + d] = random.real();
+// Keys and values into pages that lie in any order, then queries at neighbouring positions of one sequence:
+// together, in pieces, and, in the scalar table, each alone.
+static long check_attention(const Kernels& kernels, CacheType type, int head_dim, int queries, int shortest,
+                            float scale, Random& random) {
+    const std::string where = std::string(kernels.name) + " attention, type " +
+                              std::to_string(static_cast<int>(type)) + ", head_dim " +
+                              std::to_string(head_dim) + ", " + std::to_string(queries) +
+                              " queries, length " + std::to_string(shortest);
+    const CacheLayout layout(type, head_dim);
+    const int longest = shortest + queries - 1, count = (longest + page_positions - 1) / page_positions;
+    const auto page_floats = static_cast<std::size_t>(layout.region_bytes / 4);
+    const Array<float> pages(count * page_floats), same_pages(count * page_floats);
+    std::vector<std::int32_t> table;
+    for (int i = 0; i < count; ++i) table.push_back((i + 1) % count);
+    const Array<float> vectors(static_cast<std::size_t>(2) * head_dim);
+    for (int p = 0; p < longest; ++p) {
+        for (std::size_t i = 0; i < vectors.size(); ++i) vectors[i] = random.real();
+        const auto region = [&](const Array<float>& to) {
+            return reinterpret_cast<char*>(to.data() + table[p / page_positions] * page_floats);
+        };
+        kernels.cache_position(layout, region(pages), p % page_positions, vectors.data(),
+                               vectors.data() + head_dim);
+        kernels_scalar().cache_position(layout, region(same_pages), p % page_positions, vectors.data(),
+                                        vectors.data() + head_dim);
+    }
+    CHECK(pages.same_bits(same_pages), where);
     const Array<float> query(static_cast<std::size_t>(queries) * head_dim), out(query.size()),
-        expected(query.size());
+        merged(query.size()), expected(query.size());
     fill(query, static_cast<int>(query.size()), Values::usual, random);
-    const Array<float> scratch(static_cast<std::size_t>(attention_scratch(head_dim, longest)));
+    const Array<float> scratch(static_cast<std::size_t>(attention_scratch(layout)));
 
     AttentionTask task{};
-    task.keys = keys.data();
-    task.values = values.data();
-    task.head_dim = head_dim;
-    task.value_stride = stride;
+    task.layout = &layout;
+    task.base = reinterpret_cast<const char*>(pages.data());
+    task.page_bytes = layout.region_bytes;
+    task.pages = table.data();
     task.scale = scale;
     task.scratch = scratch.data();
     for (int q = 0; q < queries; ++q) {
@@ -148,6 +163,19 @@ static long check_attention(const Kernels& kernels, int head_dim, int queries, i
     }
     kernels.attention(task);
     CHECK(out.same_bits(expected), where);
+
+    const int pieces = (longest + piece_positions - 1) / piece_positions,
+              state = attention_state(layout.value_width);
+    const Array<float> states(static_cast<std::size_t>(queries) * pieces * state);
+    for (task.piece = pieces - 1; task.piece >= 0; --task.piece) {
+        for (int q = 0; q < queries; ++q) task.state[q] = states.data() + (q * pieces + task.piece) * state;
+        kernels.attention(task);
+    }
+    for (int q = 0; q < queries; ++q)
+        kernels.merge_attention(layout, states.data() + q * pieces * state,
+                                (shortest + q + piece_positions - 1) / piece_positions,
+                                merged.data() + q * head_dim);
+    CHECK(merged.same_bits(expected), where + ", in pieces");
     return 1;
 }
 
@@ -162,9 +190,10 @@ long check_float_kernels(const Kernels& kernels, bool quick) {
             for (int k : {16, 48, 208}) checks += check_dense(kernels, type, k, m, random);
     for (int head_dim : {2, 6, 12, 34, 64, 80, 128})
         for (int queries = 1; queries <= kernels.query_tile; ++queries)
-            for (int length : {1, 2, 15, 16, 17, 33, 70})
-                checks +=
-                    check_attention(kernels, head_dim, queries, length, length % 2 ? 0.125f : 8.0f, random);
+            for (int length : {1, 2, 15, 16, 17, 33, 70, 255, 513})
+                for (CacheType type : {CacheType::f32, CacheType::f16, CacheType::int8, CacheType::int4})
+                    checks += check_attention(kernels, type, head_dim, queries, length,
+                                              length % 2 ? 0.125f : 8.0f, random);
     return checks;
 }
 

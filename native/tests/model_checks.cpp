@@ -19,6 +19,7 @@ struct Variant {
     const char* name;
     ModelConfig config;
     HeadKind head;
+    CacheType cache_type;
 };
 
 // Widths that are no multiple of 4, 16 or 32; 1, 2 and 10 query heads for a key-value head.
@@ -39,11 +40,11 @@ static std::vector<Variant> variants() {
         for (int i = 0; i < config->head_dim / 2; ++i, frequency *= 0.5f)
             config->inverse_frequencies.push_back(frequency);
     }
-    return {{"bitnet, 8-bit head", bitnet, HeadKind::int8},
-            {"bitnet, head as stored", bitnet, HeadKind::stored},
-            {"bitnet, 4-bit head", bitnet, HeadKind::int4},
-            {"llama, 8-bit head", llama, HeadKind::int8},
-            {"llama dense", dense, HeadKind::f16}};
+    return {{"bitnet, 8-bit head", bitnet, HeadKind::int8, CacheType::f16},
+            {"bitnet, head as stored", bitnet, HeadKind::stored, CacheType::int4},
+            {"bitnet, 4-bit head", bitnet, HeadKind::int4, CacheType::int8},
+            {"llama, 8-bit head", llama, HeadKind::int8, CacheType::int4},
+            {"llama dense", dense, HeadKind::f16, CacheType::f32}};
 }
 
 static void set_floats(Weights& weights, const std::string& name, std::vector<std::int64_t> shape, DType type,
@@ -75,7 +76,8 @@ static void set_linear(Weights& weights, const ModelConfig& config, const std::s
 
 static std::unique_ptr<Model> make_model(const Variant& variant, int threads, const std::string& kernel) {
     const ModelConfig& c = variant.config;
-    auto model = std::make_unique<Model>(c, threads, kernel, variant.head, true, slots, context);
+    auto model = std::make_unique<Model>(c, threads, kernel, variant.head, true, slots, context,
+                                         variant.cache_type, slots * 2);
     Weights& weights = model->weights();
     Random random(11);
     const int q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;

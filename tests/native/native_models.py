@@ -82,9 +82,10 @@ def rotary_of(c: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(c: dict[str, Any], weights: Weights, *, dtype: str = "float32", threads: int = 1, kernel: str = "",
-         head: str = "stored", head_pass: str = "two", slots: int = 4, context: int = 64) -> "_native.Model":
+         head: str = "stored", head_pass: str = "two", slots: int = 4, context: int = 64, cache_type: str = "f32",
+         pages: int = 0) -> "_native.Model":
     model = _native.Model(c, threads=threads, kernel=kernel or _native.kernels()[0], head=head, head_pass=head_pass,
-                          slots=slots, context=context, **rotary_of(c))
+                          slots=slots, context=context, cache_type=cache_type, pages=pages, **rotary_of(c))
     for name, weight in weights.items():
         if isinstance(weight, tuple):
             codes, scale = weight
@@ -101,7 +102,7 @@ def file_model(path: Path, c: dict[str, Any], weights: Weights, *, dtype: str = 
                cut: int = 0, threads: int = 1, head: str = "int8") -> "_native.Model":
     """As `load`, with all tensors in one file, `cut` bytes too short."""
     model = _native.Model(c, threads=threads, kernel=_native.kernels()[0], head=head, slots=4, context=64,
-                          **rotary_of(c))
+                          cache_type="f32", **rotary_of(c))
     places, content = [], b""
     for name, weight in weights.items():
         if isinstance(weight, tuple):

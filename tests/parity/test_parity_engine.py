@@ -49,7 +49,7 @@ class Pair:
 def traced(path: Path, ids: torch.Tensor, model: torch.nn.Module, kernel: str) -> Pair:
     directory = open_model(path)
     tensors = {name: directory.read(name) for name in directory.names()}
-    with tritwise.load(path, threads=2, kernel=kernel, head="stored") as engine:
+    with tritwise.load(path, threads=2, kernel=kernel, head="stored", cache_type="f32") as engine:
         trace = engine.backend._model.trace(ids.numpy().astype(np.int32))  # the native model's own, for tests alone
     scales = {name.removeprefix("model.").removesuffix(".weight"): tensor.scale[0]
               for name, tensor in tensors.items() if isinstance(tensor, TernaryTensor)}

@@ -53,7 +53,7 @@ def by_export(path: Path, ids: torch.Tensor) -> torch.Tensor:
 
 def by_engine(path: Path, ids: torch.Tensor) -> torch.Tensor:
     """The native engine, its head as stored (rounded to 8 bits, as by default for ternary, it is another model)."""
-    with tritwise.load(path, threads=2, head="stored") as model:
+    with tritwise.load(path, threads=2, head="stored", cache_type="f32") as model:
         return torch.from_numpy(model.logits(ids.tolist()))
 
 

@@ -47,7 +47,7 @@ def test_logits_beyond_the_original_positions_are_those_of_transformers(saved, o
     plain = saved(model_type, "dense", seed=1, max_position_embeddings=4 * ORIGINAL)
     theirs = opened(path)(ids[None]).logits[0]
     assert relative(decoder_logits(path, ids), theirs) <= 1e-5
-    with tritwise.load(path, threads=2) as model:
+    with tritwise.load(path, threads=2, cache_type="f32") as model:
         assert relative(torch.from_numpy(model.logits(ids.tolist())), theirs) <= 1e-4
     # The scaling is seen: without it the logits would be others.
     without = decoder_logits(path, ids, open_model(plain).config)
@@ -63,9 +63,10 @@ def test_a_short_model_stretched_at_load_is_the_model_that_was_saved_with_the_sc
     with pytest.raises(TritwiseError, match=f"the model knows {ORIGINAL} positions"):
         tritwise.load(short, context=4 * ORIGINAL)
     given = {key: value for key, value in scaling.items() if key != "original_max_position_embeddings"}
-    with tritwise.load(short, threads=2, context=4 * ORIGINAL, rope_scaling=given) as model:
+    with tritwise.load(short, threads=2, context=4 * ORIGINAL, rope_scaling=given, cache_type="f32") as model:
         assert relative(torch.from_numpy(model.logits(ids.tolist())), theirs) <= 1e-4
-    with tritwise.load(short, threads=2, context=4 * ORIGINAL, rope_scaling=given | {"factor": None}) as model:
+    with tritwise.load(short, threads=2, context=4 * ORIGINAL, rope_scaling=given | {"factor": None},
+                       cache_type="f32") as model:
         assert relative(torch.from_numpy(model.logits(ids.tolist())), theirs) <= 1e-4
 
 
@@ -90,7 +91,7 @@ def test_a_sequence_of_32768_tokens_has_the_logits_of_transformers_to_its_end(tm
     build("llama", **changes).save_pretrained(tmp_path)
     ids = torch.randint(SIZES["vocab_size"], (length,), generator=torch.Generator().manual_seed(7))
     theirs = opened(tmp_path)(ids[None]).logits[0]
-    with tritwise.load(tmp_path, threads=2, slots=1) as model:
+    with tritwise.load(tmp_path, threads=2, slots=1, cache_type="f32") as model:
         assert model.context == length
         # Sums over 32 768 positions in two orders, each term rounded: their random errors add up as a walk.
         assert relative(torch.from_numpy(model.logits(ids.tolist())), theirs) <= 1e-3

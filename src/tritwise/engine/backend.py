@@ -51,6 +51,38 @@ class BackendInfo:
     cache_bytes_per_token: int
 
 
+class PagedCache(Protocol):
+    """Keys and values in pages of `page_tokens` positions, which rows (slots) may share.
+
+    Rows 0 .. slots-1 of the backend take part in `Backend.forward`; the others only keep pages. A forward call that
+    needs more pages than are free fails; a row writes to a copy of a page that it shares.
+    """
+
+    page_tokens: int
+    rows: int
+    context: int
+    pages_total: int
+
+    @property
+    def pages_in_use(self) -> int: ...
+
+    def pages_needed(self, slot: int, first: int, end: int) -> int:
+        """Free pages that a forward call takes for the positions [first, end) of a slot; below zero: gives back."""
+        ...
+
+    def pages_held(self, slots: list[int]) -> int:
+        """Pages that these slots hold together, each counted once."""
+        ...
+
+    def share(self, source: int, target: int, positions: int) -> None:
+        """Make `target` hold the first positions of `source`, and nothing else, without a copy."""
+        ...
+
+    def reset(self, slot: int) -> None:
+        """Make a slot hold nothing."""
+        ...
+
+
 class Backend(Protocol):
     """A model with `slots` KV caches of `context` positions each.
 
@@ -60,6 +92,7 @@ class Backend(Protocol):
     slots: int
     context: int
     vocab_size: int
+    cache: PagedCache
 
     @property
     def info(self) -> BackendInfo: ...

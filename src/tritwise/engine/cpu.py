@@ -12,6 +12,11 @@ from tritwise.engine.native import native
 from tritwise.formats import FileTensor, TernaryTensor
 
 HEADS = ("int8", "int4", "f16", "stored")
+CACHE_TYPES = ("f16", "f32", "int8", "int4")
+# Full sequences that the cache has room for when `cache_tokens` is not given.
+_FULL_SEQUENCES = 4
+# Finished sequences at most whose beginnings stay in the cache.
+_PARKED = 256
 
 
 def kernels() -> list[str]:
@@ -24,8 +29,26 @@ def release_unused_memory() -> None:
     native().release_unused_memory()
 
 
+class _NativeCache:
+    """The native model's pages behind `PagedCache`."""
+
+    def __init__(self, model, rows: int, context: int) -> None:
+        self.page_tokens, self.rows, self.context = native().page_positions, rows, context
+        self.pages_total = model.pages_total
+        self.pages_needed, self.pages_held = model.pages_needed, model.pages_held
+        self.share, self.reset = model.share, model.reset
+        self._model = model
+
+    @property
+    def pages_in_use(self) -> int:
+        return self._model.pages_in_use
+
+
 class CpuBackend:
     """A whole forward pass in C++, on `threads` threads, with KV caches for `slots` sequences of `context` tokens.
+
+    The caches share pages; there are enough for `cache_tokens` positions in all, rounded up, for 4 full sequences when
+    not given (fewer with fewer slots). A page takes memory when it is first written.
 
     `tensors` gives every tensor of `config.tensor_shapes()` once, by name: a `TernaryTensor`, an array of float32,
     float16 or bfloat16, or a `FileTensor`. Arrays are repacked and dropped before the next one is asked for; files are
@@ -36,7 +59,8 @@ class CpuBackend:
 
     def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, TernaryTensor | NDArray | FileTensor]], *,
                  threads: int | None = None, kernel: str | None = None, head: str | None = None,
-                 head_pass: str = "two", slots: int = 4, context: int | None = None) -> None:
+                 head_pass: str = "two", slots: int = 4, context: int | None = None, cache_type: str = "f16",
+                 cache_tokens: int | None = None) -> None:
         core = native()
         available = core.kernels()
         kernel = available[0] if kernel is None else kernel
@@ -47,21 +71,36 @@ class CpuBackend:
         head = ("stored" if config.linear_type == "dense" else "int8") if head is None else head
         if head not in HEADS:
             raise TritwiseError(f"there is no head {head!r}", why=f"the choices are {', '.join(HEADS)}")
-        self.context = config.max_position_embeddings if context is None else context
+        if cache_type not in CACHE_TYPES:
+            raise TritwiseError(f"there is no cache type {cache_type!r}",
+                                why=f"the choices are {', '.join(CACHE_TYPES)}")
+        if context is None:
+            context = config.max_position_embeddings if cache_tokens is None else min(
+                cache_tokens, config.max_position_embeddings)
+        self.context = context
         self.slots = slots
         self.vocab_size = config.vocab_size
         threads = available_cores() if threads is None else threads
-        for name, value in (("threads", threads), ("slots", slots), ("context", self.context)):
+        cache_tokens = min(slots, _FULL_SEQUENCES) * self.context if cache_tokens is None else cache_tokens
+        sizes = (("threads", threads), ("slots", slots), ("context", self.context), ("cache_tokens", cache_tokens))
+        for name, value in sizes:
             if value < 1:
                 raise TritwiseError(f"{name} is {value}", why="at least 1 is needed")
         if self.context > config.longest_context:
             raise TritwiseError(f"the context cannot be {self.context} tokens long",
                                 why=f"the model knows {config.longest_context} positions",
                                 fix="stretch them: rope_scaling={'rope_type': 'yarn'}, or --rope-scaling yarn")
+        if cache_tokens < self.context:
+            raise TritwiseError(f"a sequence of {self.context} tokens does not fit into a cache of {cache_tokens}",
+                                why="the cache has to hold one full sequence",
+                                fix=f"set cache_tokens to {self.context} or more, or context to {cache_tokens} or less")
+        pages = -(-cache_tokens // core.page_positions)
+        rows = slots + min(pages, _PARKED)
         rotary = config.rotary()
         try:
             self._model = core.Model(config.model_dump(), threads=threads, kernel=kernel, head=head,
-                                     head_pass=head_pass, slots=slots, context=self.context,
+                                     head_pass=head_pass, slots=rows, context=self.context,
+                                     cache_type=cache_type, pages=pages,
                                      inverse_frequencies=rotary.inverse_frequencies,
                                      rope_factor=rotary.attention_factor)
             files = {}
@@ -75,6 +114,7 @@ class CpuBackend:
             self._model.finish()
         except (ValueError, IndexError) as error:
             raise TritwiseError("the weights do not make a model", why=str(error)) from None
+        self.cache = _NativeCache(self._model, rows, self.context)
         self.info = BackendInfo(
             backend="cpu", kernel=self._model.kernel, head=self._model.head, threads=self._model.threads,
             weight_bytes=self._model.weight_bytes, weight_bytes_per_token=self._model.weight_bytes_per_token,
@@ -115,4 +155,4 @@ class CpuBackend:
 
     def close(self) -> None:
         """Give the weights and caches back."""
-        self._model = None
+        self._model = self.cache = None

@@ -316,13 +316,15 @@ class Model:
         if len(ids) > self.context:
             raise TritwiseError(f"the prompt has {len(ids)} tokens", why=f"the context holds {self.context}",
                                 fix="shorten the prompt" if self.context == self.config.longest_context else
-                                f"open the model with context={self.config.longest_context}")
+                                f"open the model with context={self.config.longest_context}, and cache_tokens, "
+                                "if it is given, at least as large")
         return ids
 
 
 def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, kernel: str | None = None,
          head: str | None = None, context: int | None = None, slots: int = SLOTS,
-         prefill_chunk: int = PREFILL_CHUNK, rope_scaling: Mapping[str, Any] | None = None,
+         cache_type: str = "f16", cache_tokens: int | None = None, prefill_chunk: int = PREFILL_CHUNK,
+         rope_scaling: Mapping[str, Any] | None = None,
          speculation: str | Path | Model | Speculation | None = None) -> Model:
     """Open a model directory.
 
@@ -330,12 +332,14 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     `head`: how the output matrix is held: "int8" (8 bits with a scale a row) when not given for ternary and binary
     models, "stored" (as in the file) for dense ones; "f16", "int4" (4 bits with a scale for 32 inputs).
     `context`: tokens a sequence may have; the model's `max_position_embeddings`. `slots`: sequences at once; more wait.
-    `prefill_chunk`: prompt tokens in one step. `rope_scaling`: stretches the positions of the model, for example
-    {"rope_type": "yarn", "factor": 4.0}, or without a factor as far as `context`; types: linear, yarn, llama3, ntk.
-    `speculation`: "ngram" guesses from what was written before, the directory of a small model with the same tokenizer
-    (or an opened one, which then serves this alone) lets that guess.
-    None of them changes a token, except `head` and `rope_scaling`.
-    Raises TritwiseError for a directory that is not a model and for an unknown backend, kernel or head.
+    `cache_type`: of the keys and values, "f32", "f16", "int8" or "int4". `cache_tokens`: tokens that are cached in all,
+    for the sequences in work and the beginnings of finished ones; 4 full contexts (fewer with fewer slots). Memory is
+    taken as it fills. `prefill_chunk`: prompt tokens in one step. `rope_scaling`: stretches the positions of the model,
+    for example {"rope_type": "yarn", "factor": 4.0}, or without a factor as far as `context`; types: linear, yarn,
+    llama3, ntk. `speculation`: "ngram" guesses from what was written before, the directory of a small model with the
+    same tokenizer (or an opened one, which then serves this alone) lets that guess.
+    None of them changes a token, except `head`, `cache_type` and `rope_scaling`.
+    Raises TritwiseError for a directory that is not a model and for an unknown backend, kernel, head or cache type.
     """
     if backend not in BACKENDS:
         raise TritwiseError(f"there is no backend {backend!r}", why=f"available: {', '.join(BACKENDS)}")
@@ -344,7 +348,7 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     if rope_scaling is not None:
         config = config.with_rope_scaling(rope_scaling, context=context)
     runner, tokenizer = _opened(directory, config, backend, threads=threads, kernel=kernel, head=head, slots=slots,
-                                context=context)
+                                context=context, cache_type=cache_type, cache_tokens=cache_tokens)
     model = Model(config, runner, tokenizer=tokenizer, prefill_chunk=prefill_chunk)
     try:
         model._speculation = _opened_speculation(speculation, model, threads=threads, slots=slots)

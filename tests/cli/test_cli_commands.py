@@ -38,6 +38,20 @@ def test_generate_takes_sampling_settings_kernel_and_threads(tritwise, model_dir
     assert "scalar, 1 threads" in child.stderr
 
 
+def test_generate_takes_penalties_and_speculates_with_the_same_text(tritwise, model_directory):
+    settings = {"max_tokens": 40, "temperature": 0.9, "min_p": 0.02, "repetition_penalty": 1.1,
+                "frequency_penalty": 0.2, "presence_penalty": 0.1, "seed": 5}
+    flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+    with load(model_directory) as model:
+        expected = model.generate(PROMPT, **settings).text
+    for speculate in ((), ("--speculate", "ngram"), ("--speculate", model_directory)):
+        child = tritwise("generate", model_directory, "--prompt", PROMPT, *flags, *speculate)
+        assert child.stdout == expected + "\n"
+    refused = tritwise("generate", model_directory, "--prompt", PROMPT, "--speculate", "nowhere")
+    assert refused.returncode == 1
+    assert "nowhere" in refused.stderr
+
+
 def test_generate_stops_before_a_stop_text(tritwise, model_directory):
     with load(model_directory) as model:
         text = model.generate(PROMPT, max_tokens=30).text

@@ -10,8 +10,9 @@ from tritwise.engine import Completion, Model, load
 
 
 def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_tokens: int = 128,
-             temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, seed: int = 0,
-             stop: Texts = (), threads: int | None = None, kernel: str | None = None,
+             temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, seed: int = 0,
+             repetition_penalty: float = 1.0, frequency_penalty: float = 0.0, presence_penalty: float = 0.0,
+             stop: Texts = (), speculate: str | None = None, threads: int | None = None, kernel: str | None = None,
              head: str | None = None, context: int | None = None, rope_scaling: RopeScalingName | None = None,
              rope_scale: float | None = None) -> None:
     """Complete a prompt, or fill the gap between --prompt and --suffix.
@@ -34,10 +35,20 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
         Draw among this many likeliest tokens; 0 is all.
     top_p
         Draw among the likeliest tokens that hold this share of the probability.
+    min_p
+        Draw among tokens with at least this share of the likeliest one's probability.
+    repetition_penalty
+        Divide the logits of tokens that were there before by this; 1 is off.
+    frequency_penalty
+        Take this off a token's logit for each time it was written.
+    presence_penalty
+        Take this off a token's logit once it was written.
     seed
         The same seed gives the same text, on any number of threads.
     stop
         End before this text; may be given several times.
+    speculate
+        ngram, or the directory of a small model with the same tokenizer: guess ahead. Faster at times, the same text.
     threads
         Threads; the physical cores when not given.
     kernel
@@ -52,10 +63,11 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
         By how much; as far as --context when not given.
     """
     text = sys.stdin.read() if prompt == "-" else prompt
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
-                "stop": stop}
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+                "seed": seed, "repetition_penalty": repetition_penalty, "frequency_penalty": frequency_penalty,
+                "presence_penalty": presence_penalty, "stop": stop}
     with load(model, threads=threads, kernel=kernel, head=head, context=context,
-              rope_scaling=scaling_of(rope_scaling, rope_scale)) as opened:
+              rope_scaling=scaling_of(rope_scaling, rope_scale), speculation=speculate) as opened:
         stream = opened.stream(text, **settings) if suffix is None else opened.stream_infill(text, suffix, **settings)
         with stream:
             for piece in stream:
@@ -75,5 +87,7 @@ def statistics(model: Model, result: Completion) -> str:
         parts.append(f"decode {result.decode_tokens_per_second:,.0f} tok/s")
     if result.time_to_first_token is not None:
         parts.append(f"first token {1000 * result.time_to_first_token:.1f} ms")
+    if result.proposed:
+        parts.append(f"{result.accepted} of {result.proposed} guesses taken")
     parts += [f"{peak_rss_bytes() / 1e6:.0f} MB", f"{model.info.kernel}, {model.info.threads} threads"]
     return " | ".join(parts)

@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the runs here")
     options = parser.parse_args()
 
-    tokenizer = train_tokenizer([Path(inspect.getfile(__import__(name, fromlist=["_"]))) for name in MODULES], 4096)
+    tokenizer = train_tokenizer([inspect.getsource(__import__(name, fromlist=["_"])) for name in MODULES], 4096)
     config = shape_config(options.shape)
     target = Dictated(CpuBackend(config, random_tensors(config), threads=options.threads, slots=1, context=2048))
     model = Model(config, target, tokenizer=None)

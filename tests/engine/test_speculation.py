@@ -1,5 +1,6 @@
 """Speculation never changes a token: whatever is guessed, beside whom, with which settings; and it leaves nothing."""
 
+import time
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import CpuBackend, Drafter, DraftModel, Model, NgramSpeculation, Speculation, load
+from tritwise.engine.speculation import ALLOWED_LOSS, MAX_DRAFT, Acceptance, Outlook, Speculator, StepCosts
 from tritwise.formats import write_model
 from tritwise.measure.shapes import random_tensors
 
@@ -308,3 +310,93 @@ def test_load_opens_ngrams_and_a_draft_model_and_gives_the_draft_back(directorie
 def test_a_draft_model_with_another_tokenizer_is_refused(directories):
     with pytest.raises(TritwiseError, match="tokenizers differ"):
         load(directories / "model", speculation=directories / "other")
+
+
+def steady_costs(plain: float, per_row: float) -> StepCosts:
+    costs = StepCosts()
+    for rows in range(1, 40):
+        costs.record(rows, plain + per_row * (rows - 1))
+    return costs
+
+
+def simulate(steps: int, right, plain: float, per_row: float) -> tuple[float, float]:
+    """(seconds with speculation, seconds without) for a drafter whose guesses are right as `right(position)` says."""
+    length, seconds = 1, 0.0
+
+    def of(ids, limit):
+        return [1 if right(len(ids) + i) else 0 for i in range(limit)]
+
+    class Free(Drafter):
+        def propose(self, ids, limit):
+            return of(ids, limit)
+
+        def evidence(self, count):
+            return [8] * count
+
+    speculator = Speculator(Free(), Acceptance())
+    costs = steady_costs(plain, per_row)
+    while length < steps:
+        outlook = Outlook(costs, 1, 1)
+        draft = speculator.plan([1] * length, 24, outlook)
+        taken = next((i for i, token in enumerate(draft) if token != 1), len(draft))
+        speculator.learn(len(draft), [1] * (taken + 1), per_row * len(draft), outlook)
+        costs.record(1 + len(draft), plain + per_row * len(draft))
+        seconds += plain + per_row * len(draft)
+        length += taken + 1
+    return seconds, plain * (length - 1)
+
+
+@pytest.mark.parametrize("per_row", [0.02, 0.1, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_a_text_of_any_predictability_is_never_slower_by_more_than_the_allowed_share(share, per_row):
+    drawn = np.random.default_rng(1).random(4000) < share
+    guessed, plain = simulate(1000, lambda position: drawn[position], 1.0, per_row)
+    assert guessed <= plain * (1 + ALLOWED_LOSS) + 1.0 + per_row
+    if share >= 0.8 and per_row <= 0.1:
+        assert guessed < 0.5 * plain
+
+
+def test_a_text_that_turns_unpredictable_loses_no_more_than_the_last_wins():
+    guessed, plain = simulate(2000, lambda position: position < 1000, 1.0, 0.2)
+    assert guessed < plain
+    first, _ = simulate(1000, lambda position: position < 1000, 1.0, 0.2)
+    # Behind the change: the share, one token, eight tokens of what was won, and one whole draft.
+    assert guessed - first <= 1000 * (1 + ALLOWED_LOSS) + 1 + 8 + 0.2 * MAX_DRAFT
+
+
+def test_step_costs_are_medians_between_which_a_line_is_drawn_and_old_ones_are_forgotten():
+    costs = StepCosts()
+    assert costs.seconds(1) is None
+    for seconds in (1.0, 9.0, 1.1, 1.2, 0.9):
+        costs.record(1, seconds)
+    assert costs.seconds(1) == 1.1
+    costs.record(5, 1.9)
+    assert costs.seconds(3) == pytest.approx(1.5)
+    assert costs.seconds(7) > 1.9
+    for _ in range(400):
+        costs.record(9, 3.0)
+    assert costs.seconds(1) is None
+    assert costs.seconds(9) == 3.0
+
+
+def test_a_draft_model_that_is_always_wrong_is_soon_left_alone_and_one_like_the_model_is_used():
+    plain = fake_model(slow_backend(0.002)).generate([5, 6, 7], max_tokens=80)
+    for seed, helps in ((7, False), (0, True)):
+        draft = slow_backend(0.0002, seed)
+        model = fake_model(slow_backend(0.002), DraftModel(draft))
+        completion = model.generate([5, 6, 7], max_tokens=80)
+        assert result(completion) == result(plain)
+        if helps:
+            assert len(model.backend.batches) < 60
+            assert completion.accepted > 20
+        else:
+            assert completion.proposed < 20
+
+
+def slow_backend(seconds: float, seed: int = 0) -> FakeBackend:
+    """A step takes the same time for any number of rows; another seed, another text."""
+    fake = FakeBackend()
+    choose = fake.logits_after
+    fake.logits_after = lambda tokens: np.roll(choose(tokens[-1:]), seed)
+    fake.before_forward = lambda batch: time.sleep(seconds)
+    return fake

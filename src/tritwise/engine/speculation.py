@@ -77,7 +77,10 @@ class Acceptance:
 
 
 class StepCosts:
-    """Seconds of a step by its rows: medians of the last five, between measured counts a straight line."""
+    """Seconds of a step by its rows: medians of the last five, between measured counts a straight line.
+
+    `reach` is twice the count that was measured by doublings: more rows are not tried at once, as the line may err.
+    """
 
     def __init__(self) -> None:
         self._recent: dict[int, deque[float]] = {}
@@ -85,12 +88,14 @@ class StepCosts:
         self._steps = 0
         self._known: dict[int, float] = {}
         self._counts: list[int] = []    # rising
+        self.reach = 0
 
     def record(self, rows: int, seconds: float) -> None:
         """A step of `rows` rows took `seconds`."""
         self._steps += 1
         if rows not in self._known:
             insort(self._counts, rows)
+            self._reach()
         recent = self._recent.setdefault(rows, deque(maxlen=5))
         recent.append(seconds)
         self._seen[rows] = self._steps
@@ -99,6 +104,14 @@ class StepCosts:
             for old in [count for count, seen in self._seen.items() if self._steps - seen > _FRESH_STEPS]:
                 del self._recent[old], self._seen[old], self._known[old]
                 self._counts.remove(old)
+            self._reach()
+
+    def _reach(self) -> None:
+        self.reach = 2 * self._counts[0] if self._counts else 0
+        for count in self._counts:
+            if count > self.reach:
+                break
+            self.reach = 2 * count
 
     def seconds(self, rows: int) -> float | None:
         """Of a step of `rows` rows; None when nothing comparable has run."""
@@ -156,7 +169,7 @@ class Outlook:
             probability *= rate
             expected += probability
             more = self.more(index + 1) + drafting * (index + 1)
-            if probability < 0.02 or more > allowed:
+            if probability < 0.02 or more > allowed or self.rows + index + 1 > self.costs.reach:
                 break
             value = (self.tokens + expected) / (base + more)
             if value > best:
@@ -193,13 +206,13 @@ class Speculator:
             return self._propose(ids, limit)
         drafter, token = self._drafter, outlook.seconds_per_token
         costs = drafter.seconds_per_token
-        # This step may go wrong altogether, and the loss still has to be within the share (and one token).
+        # This step may go wrong altogether, and the loss still has to be within the share (and half a token).
         allowed = ALLOWED_LOSS * self._time - self._loss
         if costs == 0:
             self._propose(ids, limit)
-            count, gained = outlook.best(self._rates(self._kinds), 0.0, allowed + token)
+            count, gained = outlook.best(self._rates(self._kinds), 0.0, allowed + token / 2)
         else:
-            count, gained = outlook.best(self._rates(drafter.evidence(limit)), costs, allowed + token)
+            count, gained = outlook.best(self._rates(drafter.evidence(limit)), costs, allowed + token / 2)
             trial = costs + outlook.more(1) + (0.0 if self._begun else drafter.seconds_to_begin)
             if count == 0 and token > 0 and trial <= allowed:
                 count = 1  # what it would be worth now is seen only by trying

@@ -10,6 +10,7 @@ set(core_sources
   attention.cpp
   bandwidth.cpp
   cpu.cpp
+  experts.cpp
   feed_forward.cpp
   head.cpp
   head_weights.cpp

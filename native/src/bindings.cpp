@@ -7,6 +7,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -137,7 +138,23 @@ static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& i
     ModelConfig result{};
     result.vocab = number("vocab_size");
     result.hidden = number("hidden_size");
-    result.ffn = number("intermediate_size");
+    const auto optional = [&](const char* key) {  // 0 where it is left out or None
+        return config.contains(key) && !config[key].is_none() ? nb::cast<int>(config[key]) : 0;
+    };
+    result.experts = optional("num_experts");
+    if (result.experts) {
+        result.experts_per_token = number("num_experts_per_tok");
+        result.expert_ffn = number("moe_intermediate_size");
+        result.shared_ffn = optional("shared_expert_intermediate_size");
+        result.normalise_experts = nb::cast<bool>(config["norm_topk_prob"]);
+        if (result.experts < 0 || result.experts > 65536 || result.experts_per_token > result.experts ||
+            result.shared_ffn < 0)
+            throw std::invalid_argument(
+                "num_experts must be 0 to 65536 and not below num_experts_per_tok, and "
+                "shared_expert_intermediate_size not negative");
+    }
+    result.ffn =
+        result.experts ? std::max(result.expert_ffn, result.shared_ffn) : number("intermediate_size");
     result.layers = number("num_hidden_layers");
     result.heads = number("num_attention_heads");
     result.kv_heads = number("num_key_value_heads");
@@ -392,5 +409,7 @@ NB_MODULE(_native, m) {
                                 self.head_bytes_per_best();
                      })
         .def_prop_ro("head_search", &head_search)
+        .def_prop_ro("experts_read", &Model::experts_read,
+                     "Products of routed experts so far: one a layer, expert and chunk of 256 tokens.")
         .def_prop_ro("cache_bytes_per_token", &Model::cache_bytes_per_token);
 }

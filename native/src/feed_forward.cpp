@@ -5,6 +5,7 @@ namespace tritwise {
 
 // From the rows made ready by `prepare` to result_.
 void Model::feed_forward(const Chunk& chunk, int n, const std::string& prefix) {
+    if (config_.experts) return experts(chunk, n, prefix);
     const LayerWeights& layer = weights_.layers[n];
     const int ffn_k = static_cast<int>(round_up(config_.ffn, 16));
     product(layer.gate_up, chunk, gate_up_.as<float>());

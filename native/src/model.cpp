@@ -46,6 +46,7 @@ Model::Model(const ModelConfig& config, int threads, const std::string& kernel, 
     unpack_scratch_ = Buffer(threads * unpack_scratch_bytes_, Pages::huge);
     attention_scratch_floats_ = attention_scratch(cache_.layout());
     attention_scratch_ = make(threads * attention_scratch_floats_);
+    if (config.experts) expert_work_ = ExpertWork(config, weights_, m);
 }
 
 void Model::finish() {
@@ -92,9 +93,7 @@ void Model::product(const Linear& matrix, const Chunk& chunk, float* y) {
         accumulators_ = Buffer(floats(std::int64_t{m} * w.rows), Pages::lazy);
     const ProductOutput out{y, chunk.trace ? accumulators_.as<std::int32_t>() : nullptr, w.rows};
     pool_.for_ranges(w.rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
-        kernels_.ternary(
-            w, static_cast<int>(begin), static_cast<int>(end), x, out,
-            unpack_scratch_.as<std::uint8_t>() + thread * unpack_scratch_bytes_);
+        kernels_.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out, unpack_scratch(thread));
     });
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "experts.hpp"
 #include "kernels.hpp"
 #include "kv_cache.hpp"
 #include "memory.hpp"
@@ -65,6 +66,8 @@ public:
     std::int64_t head_bytes_per_best() const {
         return weights_.head.bytes() - (searches_with_one_plane() ? weights_.head.low_bytes() : 0);
     }
+    // Products of routed experts so far: one a layer, expert and chunk of tokens, however many tokens it got.
+    std::int64_t experts_read() const { return experts_read_; }
     std::int64_t cache_bytes_per_token() const { return cache_.bytes_per_token(); }
 
     std::mutex mutex;  // held by the caller around everything that is not const
@@ -85,6 +88,19 @@ private:
     void plan_attention(const Chunk& chunk);
     void attend(const Chunk& chunk, int layer);
     void feed_forward(const Chunk& chunk, int layer, const std::string& prefix);
+    // experts.cpp
+    void experts(const Chunk& chunk, int layer, const std::string& prefix);
+    void route(const Chunk& chunk, const LayerWeights& layer);
+    void expert_products(Linear ExpertWeights::* which, const Chunk& chunk, float* y, auto&& at);
+    void prepare_entry(const ExpertWork::Group& group, int index, const Linear& matrix, const float* x,
+                       int width);
+    void trace_expert(const Chunk& chunk, const ExpertWork::Group& group, const std::string& name,
+                      const Linear& matrix, int width, std::int64_t first_acc, int rows);
+    void trace_routes(const Chunk& chunk, const LayerWeights& layer, const std::string& prefix);
+    // A thread's room to unpack a group of rows in.
+    std::uint8_t* unpack_scratch(int thread) const {
+        return unpack_scratch_.as<std::uint8_t>() + thread * unpack_scratch_bytes_;
+    }
     void head(const Chunk& chunk);
     // The last norm of rows of the chunk into input_, one after another; then their logits.
     void norm_rows(const Chunk& chunk, const std::int32_t* rows, int m);
@@ -117,6 +133,8 @@ private:
     const bool two_passes_;
     HeadSearch head_search_;
     std::int64_t unpack_scratch_bytes_, attention_scratch_floats_;
+    ExpertWork expert_work_;
+    std::int64_t experts_read_ = 0;
 
     struct AttentionCall {
         std::int64_t begin, end;  // rows of the chunk

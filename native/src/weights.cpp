@@ -26,9 +26,12 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
     const std::int64_t hidden = config.hidden, ffn = config.ffn,
                        q = std::int64_t{config.heads} * config.head_dim,
                        kv = std::int64_t{config.kv_heads} * config.head_dim;
+    const std::int64_t ffn_norms =
+        config.experts ? config.experts * round_up(config.expert_ffn, 16) + round_up(config.shared_ffn, 16)
+                       : round_up(ffn, 16);
     const std::int64_t norm_floats =
         (2 * config.layers + 1) * round_up(hidden, 16) +
-        (config.sub_norms ? config.layers * (round_up(hidden, 16) + round_up(ffn, 16)) : 0);
+        (config.sub_norms ? config.layers * (round_up(hidden, 16) + ffn_norms) : 0);
     norm_arena_ = Buffer(norm_floats * sizeof(float), Pages::huge);
 
     for (int n = 0; n < config.layers; ++n) {
@@ -37,13 +40,18 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
         add_linear(prefix, layer.qkv, hidden,
                    {{"self_attn.q_proj", q}, {"self_attn.k_proj", kv}, {"self_attn.v_proj", kv}});
         add_linear(prefix, layer.o, q, {{"self_attn.o_proj", hidden}});
-        add_linear(prefix, layer.gate_up, hidden, {{"mlp.gate_proj", ffn}, {"mlp.up_proj", ffn}});
-        add_linear(prefix, layer.down, ffn, {{"mlp.down_proj", hidden}});
+        if (config.experts) {
+            add_experts(prefix, layer);
+        } else {
+            add_linear(prefix, layer.gate_up, hidden, {{"mlp.gate_proj", ffn}, {"mlp.up_proj", ffn}});
+            add_linear(prefix, layer.down, ffn, {{"mlp.down_proj", hidden}});
+        }
         layer.input_norm = add_norm(prefix + "input_layernorm.weight", hidden);
         layer.post_attention_norm = add_norm(prefix + "post_attention_layernorm.weight", hidden);
         layer.attn_sub_norm =
             config.sub_norms ? add_norm(prefix + "self_attn.attn_sub_norm.weight", hidden) : nullptr;
-        layer.ffn_sub_norm = config.sub_norms ? add_norm(prefix + "mlp.ffn_sub_norm.weight", ffn) : nullptr;
+        layer.ffn_sub_norm =
+            config.sub_norms && !config.experts ? add_norm(prefix + "mlp.ffn_sub_norm.weight", ffn) : nullptr;
     }
     norm = add_norm("model.norm.weight", hidden);
     targets_["model.embed_tokens.weight"] = {Target::embedding, config.vocab, hidden};
@@ -53,8 +61,7 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
         std::int64_t bytes = 0, scales = 0;
         const auto each = [&](auto&& use) {
             for (LayerWeights& layer : layers)
-                for (Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
-                    use(matrix->ternary);
+                for (Linear* matrix : linears(layer)) use(matrix->ternary);
         };
         each([&](TernaryMatrix& m) { bytes += ternary_bytes(m.rows, m.k, kernels_.packing), scales += m.rows; });
         ternary_arena_ = Buffer(bytes, Pages::huge);
@@ -68,11 +75,39 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
     }
 }
 
+std::vector<Linear*> Weights::linears(LayerWeights& layer) {
+    std::vector<Linear*> result = {&layer.qkv, &layer.o};
+    if (layer.experts.empty()) result.insert(result.end(), {&layer.gate_up, &layer.down});
+    for (ExpertWeights& expert : layer.experts) result.insert(result.end(), {&expert.gate_up, &expert.down});
+    return result;
+}
+
+// Each expert's matrices lie side by side, so that a touched expert is one stream of bytes.
+void Weights::add_experts(const std::string& prefix, LayerWeights& layer) {
+    const std::int64_t hidden = config_.hidden;
+    std::vector<std::pair<std::string, std::int64_t>> router = {{"mlp.gate", config_.experts}};
+    if (config_.shared_ffn) router.emplace_back("mlp.shared_expert_gate", 1);
+    add_linear(prefix, layer.router, hidden, router, Target::router);
+    layer.experts.resize(config_.experts +
+                         (config_.shared_ffn ? 1 : 0));  // not again: targets_ points into it
+    for (int id = 0; id < static_cast<int>(layer.experts.size()); ++id) {
+        const bool is_shared = id == config_.experts;
+        const std::string name = is_shared ? "mlp.shared_expert." : "mlp.experts." + std::to_string(id) + ".";
+        ExpertWeights& expert = layer.experts[id];
+        expert.ffn = is_shared ? config_.shared_ffn : config_.expert_ffn;
+        add_linear(prefix, expert.gate_up, hidden,
+                   {{name + "gate_proj", expert.ffn}, {name + "up_proj", expert.ffn}});
+        add_linear(prefix, expert.down, expert.ffn, {{name + "down_proj", hidden}});
+        expert.sub_norm =
+            config_.sub_norms ? add_norm(prefix + name + "ffn_sub_norm.weight", expert.ffn) : nullptr;
+    }
+}
+
 void Weights::add_linear(const std::string& prefix, Linear& matrix, std::int64_t k,
-                         const std::vector<std::pair<std::string, std::int64_t>>& parts) {
+                         const std::vector<std::pair<std::string, std::int64_t>>& parts, Target::Kind kind) {
     std::int64_t rows = 0;
     for (const auto& [name, count] : parts) {
-        targets_[prefix + name + ".weight"] = {Target::linear, count, k, &matrix, rows};
+        targets_[prefix + name + ".weight"] = {kind, count, k, &matrix, rows};
         rows += round_up(count, group_rows);
     }
     matrix.ternary = {static_cast<int>(rows), static_cast<int>(round_up(k, block_inputs(kernels_.packing))), nullptr, nullptr};
@@ -178,6 +213,7 @@ void Weights::set_rows(const std::string& name, const RowSource& source) {
             kernels_.load_row({1, static_cast<int>(padded), source.type, raw.data()}, 0, to.values);
             break;
         }
+        case Target::router:
         case Target::linear: {
             Linear& matrix = *to.matrix;
             if (matrix.has_dense && matrix.dense.type != source.type)
@@ -232,14 +268,27 @@ void Weights::finish() {
 std::int64_t Weights::bytes() const {
     std::size_t total = ternary_arena_.bytes() + scale_arena_.bytes() + norm_arena_.bytes() +
                         embedding_storage_.bytes() + static_cast<std::size_t>(head.bytes());
-    for (const LayerWeights& layer : layers)
-        for (const Linear* matrix : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+    for (const LayerWeights& layer : layers) {
+        total += layer.router.storage.bytes();
+        for (const Linear* matrix : linears(const_cast<LayerWeights&>(layer)))
             total += matrix->storage.bytes();
+    }
     return static_cast<std::int64_t>(total);
 }
 
 std::int64_t Weights::bytes_per_token() const {
-    return bytes() - static_cast<std::int64_t>(embedding_storage_.bytes());
+    std::int64_t untouched = 0;  // of a token's layer: all experts but its own and the shared one
+    if (config_.experts) {
+        const ExpertWeights& one = layers[0].experts[0];
+        for (const Linear* matrix : {&one.gate_up, &one.down})
+            untouched += config_.ternary
+                             ? ternary_bytes(matrix->ternary.rows, matrix->ternary.k, kernels_.packing) +
+                                   matrix->ternary.rows * 4
+                             : static_cast<std::int64_t>(matrix->storage.bytes());
+        untouched += one.sub_norm ? round_up(one.ffn, 16) * 4 : 0;
+        untouched *= std::int64_t{config_.layers} * (config_.experts - config_.experts_per_token);
+    }
+    return bytes() - untouched - static_cast<std::int64_t>(embedding_storage_.bytes());
 }
 
 }  // namespace tritwise

@@ -14,7 +14,11 @@
 namespace tritwise {
 
 struct ModelConfig {
-    int vocab, hidden, ffn, layers, heads, kv_heads, head_dim;
+    int vocab, hidden, ffn, layers, heads, kv_heads,
+        head_dim;  // ffn: the widest expert's where there are experts
+    int experts, experts_per_token, expert_ffn,
+        shared_ffn;          // 0 experts: a dense feed-forward; 0: none shared
+    bool normalise_experts;  // the weights of a token's experts add up to 1
     float eps;
     std::vector<float> inverse_frequencies;  // of the rotary embedding, [head_dim / 2]
     float rope_factor;                       // times cos and sin
@@ -33,8 +37,16 @@ struct Linear {
     bool has_dense = false;  // whether a part was set, which fixes the type
 };
 
+struct ExpertWeights {
+    Linear gate_up, down;
+    const float* sub_norm;  // may be null
+    int ffn;
+};
+
 struct LayerWeights {
-    Linear qkv, o, gate_up, down;
+    Linear qkv, o, gate_up, down;  // the last two are empty where there are experts
+    Linear router;  // always dense; the shared expert's gate is the row behind the experts, padded
+    std::vector<ExpertWeights> experts;                                            // the shared one last
     const float *input_norm, *post_attention_norm, *attn_sub_norm, *ffn_sub_norm;  // the last two may be null
 };
 
@@ -68,9 +80,13 @@ public:
     HeadWeights head;
     int gate_rows, q_rows, kv_rows;  // rows of the parts, padded to group_rows
 
+    // A layer's ternary or dense matrices, without the router, in the order in which a forward pass reads
+    // them.
+    static std::vector<Linear*> linears(LayerWeights& layer);
+
 private:
     struct Target {  // where a tensor goes
-        enum Kind { linear, norm, embedding, head } kind;
+        enum Kind { linear, router, norm, embedding, head } kind;
         std::int64_t rows, k;  // k is 0 for a norm
         Linear* matrix = nullptr;
         std::int64_t first_row = 0;
@@ -80,7 +96,9 @@ private:
 
     Target& target(const std::string& name);
     void add_linear(const std::string& prefix, Linear& matrix, std::int64_t k,
-                    const std::vector<std::pair<std::string, std::int64_t>>& parts);
+                    const std::vector<std::pair<std::string, std::int64_t>>& parts,
+                    Target::Kind kind = Target::linear);
+    void add_experts(const std::string& prefix, LayerWeights& layer);
     const float* add_norm(const std::string& name, std::int64_t size);
     void set_rows(const std::string& name, const RowSource& source);
     void check_shape(const std::string& name, const std::vector<std::int64_t>& shape);

@@ -35,7 +35,13 @@ static std::vector<Variant> variants() {
     ModelConfig dense = llama;
     dense.head_dim = 18, dense.kv_heads = 4, dense.ternary = false;
     llama.rope_factor = 1.25f;
-    for (ModelConfig* config : {&bitnet, &llama, &dense}) {
+    ModelConfig experts = bitnet,
+                dense_experts = dense;  // one expert narrower than the shared one, one wider
+    experts.experts = 7, experts.experts_per_token = 3, experts.expert_ffn = 37, experts.shared_ffn = 45;
+    experts.ffn = 45, experts.normalise_experts = true;
+    dense_experts.experts = dense_experts.experts_per_token = 2, dense_experts.expert_ffn = 50;
+    dense_experts.shared_ffn = 20, dense_experts.ffn = 50;
+    for (ModelConfig* config : {&bitnet, &llama, &dense, &experts, &dense_experts}) {
         float frequency = 1.0f;
         for (int i = 0; i < config->head_dim / 2; ++i, frequency *= 0.5f)
             config->inverse_frequencies.push_back(frequency);
@@ -44,7 +50,9 @@ static std::vector<Variant> variants() {
             {"bitnet, head as stored", bitnet, HeadKind::stored, CacheType::int4},
             {"bitnet, 4-bit head", bitnet, HeadKind::int4, CacheType::int8},
             {"llama, 8-bit head", llama, HeadKind::int8, CacheType::int4},
-            {"llama dense", dense, HeadKind::f16, CacheType::f32}};
+            {"llama dense", dense, HeadKind::f16, CacheType::f32},
+            {"bitnet with experts", experts, HeadKind::int8, CacheType::f16},
+            {"llama with dense experts", dense_experts, HeadKind::stored, CacheType::f32}};
 }
 
 static void set_floats(Weights& weights, const std::string& name, std::vector<std::int64_t> shape, DType type,
@@ -85,22 +93,34 @@ static std::unique_ptr<Model> make_model(const Variant& variant, int threads, co
     if (!c.tied) set_floats(weights, "lm_head.weight", {c.vocab, c.hidden}, DType::f32, 0.0f, 1.0f, random);
     for (int n = 0; n < c.layers; ++n) {
         const std::string prefix = "model.layers." + std::to_string(n) + ".";
-        const auto norm = [&](const char* name, int size) {
+        const auto norm = [&](const std::string& name, int size) {
             set_floats(weights, prefix + name + ".weight", {size}, DType::f32, 1.0f, 0.5f, random);
         };
-        const auto linear = [&](const char* name, int rows, int k) {
+        const auto linear = [&](const std::string& name, int rows, int k) {
             set_linear(weights, c, prefix + name + ".weight", rows, k, random);
         };
         norm("input_layernorm", c.hidden);
         norm("post_attention_layernorm", c.hidden);
-        if (c.sub_norms) norm("self_attn.attn_sub_norm", c.hidden), norm("mlp.ffn_sub_norm", c.ffn);
+        if (c.sub_norms) norm("self_attn.attn_sub_norm", c.hidden);
         linear("self_attn.q_proj", q, c.hidden);
         linear("self_attn.k_proj", kv, c.hidden);
         linear("self_attn.v_proj", kv, c.hidden);
         linear("self_attn.o_proj", c.hidden, q);
-        linear("mlp.gate_proj", c.ffn, c.hidden);
-        linear("mlp.up_proj", c.ffn, c.hidden);
-        linear("mlp.down_proj", c.hidden, c.ffn);
+        const auto feed_forward = [&](const std::string& part, int ffn) {
+            linear(part + ".gate_proj", ffn, c.hidden);
+            linear(part + ".up_proj", ffn, c.hidden);
+            linear(part + ".down_proj", c.hidden, ffn);
+            if (c.sub_norms) norm(part + ".ffn_sub_norm", ffn);
+        };
+        if (!c.experts) feed_forward("mlp", c.ffn);
+        for (int id = 0; id < c.experts; ++id)
+            feed_forward("mlp.experts." + std::to_string(id), c.expert_ffn);
+        if (c.shared_ffn) feed_forward("mlp.shared_expert", c.shared_ffn);
+        for (const auto& [name, rows] :
+             {std::pair{"mlp.gate", c.experts}, std::pair{"mlp.shared_expert_gate", 1}})
+            if (c.experts)
+                set_floats(weights, prefix + name + ".weight", {rows, c.hidden}, DType::bf16, 0.0f, 1.0f,
+                           random);
     }
     set_floats(weights, "model.norm.weight", {c.hidden}, DType::f32, 1.0f, 0.5f, random);
     model->finish();

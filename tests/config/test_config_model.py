@@ -4,7 +4,15 @@ import json
 
 import pytest
 import torch
-from transformers import BitNetConfig, BitNetForCausalLM, LlamaConfig, LlamaForCausalLM
+from safetensors import safe_open
+from transformers import (
+    BitNetConfig,
+    BitNetForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+)
 
 from tritwise import ModelConfig, TritwiseError
 
@@ -112,6 +120,43 @@ def test_keys_left_out_of_a_config_json_mean_what_transformers_takes_for_them(mo
 def test_what_this_forward_pass_does_not_compute_is_refused_by_name(changes, reason):
     with pytest.raises(TritwiseError, match=reason):
         ModelConfig.from_hf({"model_type": "bitnet", **TINY, **changes}, source="their/config.json")
+
+
+MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+
+
+@pytest.mark.parametrize("shared", [None, 40])
+@pytest.mark.parametrize("model_type", ["bitnet", "llama"])
+def test_a_model_with_experts_is_written_under_a_type_of_its_own_and_read_back(model_type, shared):
+    config = ModelConfig(**TINY, **MOE, model_type=model_type, shared_expert_intermediate_size=shared)
+    written = config.to_hf(dtype="bfloat16")
+    assert written["model_type"] == {"bitnet": "bitnet_moe", "llama": "qwen2_moe"}[model_type]
+    assert ModelConfig.from_hf(json.loads(json.dumps(written))) == config.with_changes(linear_type="ternary")
+    assert "num_experts" not in ModelConfig(**TINY).to_hf(dtype="bfloat16")
+
+
+def test_names_shapes_and_counts_of_experts_equal_the_files_of_transformers(tmp_path):
+    theirs = Qwen2MoeConfig(**TINY, **MOE, num_key_value_heads=2, shared_expert_intermediate_size=40, qkv_bias=False)
+    model = Qwen2MoeForCausalLM(theirs)
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        expected = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    config = ModelConfig.from_hf(theirs.to_dict())
+    assert config.tensor_shapes() == expected
+    assert config.parameter_count().total == model.num_parameters()
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"num_experts_per_tok": 7}, "num_experts_per_tok 7 is above num_experts 6"),
+    ({"num_experts_per_tok": None}, "num_experts is set, but num_experts_per_tok is not"),
+    ({"moe_intermediate_size": None}, "num_experts is set, but moe_intermediate_size is not"),
+    ({"num_experts": None}, "num_experts_per_tok is set, but num_experts is not"),
+    ({"moe_intermediate_size": 0}, "moe_intermediate_size"),
+    ({"model_type": "llama"}, "model_type llama does not fit num_experts 6"),
+])
+def test_experts_that_do_not_fit_are_refused_by_name(changes, reason):
+    with pytest.raises(TritwiseError, match=reason):
+        ModelConfig.from_hf({"model_type": "bitnet_moe", **TINY, **MOE, **changes})
 
 
 def test_a_missing_key_is_named_with_the_file():

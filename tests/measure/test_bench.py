@@ -34,7 +34,11 @@ def test_the_shapes_count_the_published_parameters():
     # recipes: BitNet training notes (0.679, 1.208, 3.222, 4.260 G); 2B4T's shapes.
     assert {name: round(count / 1e9, 3) for name, count in blocks.items()} == {
         "2b4t": 2.084, "paper-700m": 0.679, "paper-1.3b": 1.208, "paper-3b": 3.222, "paper-3.9b": 4.26,
-        "llama-3-8b": 6.979}
+        "llama-3-8b": 6.979, "olmoe-1b-7b": 6.711}
+    # OLMoE's table 1: 6.9 G parameters, 1.3 G of them for a token.
+    experts = SHAPES["olmoe-1b-7b"]
+    assert round(experts.parameter_count().total / 1e9, 1) == 6.9
+    assert round(experts.with_changes(num_experts=8).parameter_count().total / 1e9, 1) == 1.3
     assert SHAPES["2b4t"].parameter_count().total == 2_412_820_480
 
 

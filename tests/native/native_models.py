@@ -23,11 +23,21 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def linear_shapes(c: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    hidden, ffn, dim = c["hidden_size"], c["intermediate_size"], c["head_dim"]
+    hidden, dim = c["hidden_size"], c["head_dim"]
     q, kv = c["num_attention_heads"] * dim, c["num_key_value_heads"] * dim
     return {"self_attn.q_proj": (q, hidden), "self_attn.k_proj": (kv, hidden), "self_attn.v_proj": (kv, hidden),
-            "self_attn.o_proj": (hidden, q), "mlp.gate_proj": (ffn, hidden), "mlp.up_proj": (ffn, hidden),
-            "mlp.down_proj": (hidden, ffn)}
+            "self_attn.o_proj": (hidden, q)} | {
+                f"{part}.{name}": shape for part, size in feed_forward_sizes(c).items() for name, shape in
+                (("gate_proj", (size, hidden)), ("up_proj", (size, hidden)), ("down_proj", (hidden, size)))}
+
+
+def feed_forward_sizes(c: dict[str, Any]) -> dict[str, int]:
+    """Inner sizes of a block's feed-forwards by name: one, or those of the experts and the shared one."""
+    if not c.get("num_experts"):
+        return {"mlp": c["intermediate_size"]}
+    sizes = {f"mlp.experts.{expert}": c["moe_intermediate_size"] for expert in range(c["num_experts"])}
+    return sizes | ({"mlp.shared_expert": c["shared_expert_intermediate_size"]}
+                    if c.get("shared_expert_intermediate_size") else {})
 
 
 def random_weights(c: dict[str, Any], seed: int = 0) -> Weights:
@@ -38,11 +48,16 @@ def random_weights(c: dict[str, Any], seed: int = 0) -> Weights:
         weights["lm_head.weight"] = rng.normal(size=(c["vocab_size"], hidden)).astype(np.float32)
     norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
     if c["model_type"] == "bitnet":
-        norms |= {"self_attn.attn_sub_norm": hidden, "mlp.ffn_sub_norm": c["intermediate_size"]}
+        norms |= {"self_attn.attn_sub_norm": hidden}
+        norms |= {f"{part}.ffn_sub_norm": size for part, size in feed_forward_sizes(c).items()}
+    routers = {"mlp.gate": c["num_experts"]} if c.get("num_experts") else {}
+    routers |= {"mlp.shared_expert_gate": 1} if c.get("shared_expert_intermediate_size") else {}
     for layer in range(c["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         for name, size in norms.items():
             weights[f"{prefix}{name}.weight"] = rng.uniform(0.5, 1.5, size).astype(np.float32)
+        for name, out in routers.items():
+            weights[f"{prefix}{name}.weight"] = (rng.normal(size=(out, hidden)) / np.sqrt(hidden)).astype(np.float32)
         for name, (out, inner) in linear_shapes(c).items():
             if c["linear_type"] == "dense":
                 weights[f"{prefix}{name}.weight"] = (rng.normal(size=(out, inner)) / np.sqrt(inner)).astype(np.float32)
@@ -144,6 +159,14 @@ def rms_norm(x: NDArray, weight: NDArray, eps: float) -> NDArray:
     return weight * (x / np.sqrt((x * x).mean(-1, keepdims=True) + eps))
 
 
+def route(c: dict[str, Any], logits: NDArray) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Each token's experts in ascending order and their weights: float64 softmax, the lowest id among equals."""
+    chosen = np.sort(np.argsort(-logits, axis=-1, kind="stable")[:, :c["num_experts_per_tok"]], axis=-1)
+    share = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    share = np.take_along_axis(share / share.sum(-1, keepdims=True), chosen, -1)
+    return chosen, share / share.sum(-1, keepdims=True) if c["norm_topk_prob"] else share
+
+
 def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) -> dict[str, NDArray]:
     """Logits and intermediates of one sequence, written from the published formulas in float64."""
     heads, kv_heads, dim, n = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"], len(tokens)
@@ -160,6 +183,26 @@ def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) ->
         seen[f"{name}.accumulator"] = x_codes.astype(np.int32) @ codes.astype(np.int32).T
         return seen[f"{name}.accumulator"] * (x_scale.astype(np.float64) * scale.astype(np.float64))
 
+    def feed(name: str, x: NDArray) -> NDArray:
+        gate, up = linear(f"{name}.gate_proj", x), linear(f"{name}.up_proj", x)
+        x = (np.maximum(gate, 0) ** 2 if c["hidden_act"] == "relu2" else gate / (1 + np.exp(-gate))) * up
+        if sub_norms:
+            x = rms_norm(x, weights[f"model.{name}.ffn_sub_norm.weight"], eps)
+        return linear(f"{name}.down_proj", x)
+
+    def experts(prefix: str, x: NDArray) -> NDArray:
+        logits = seen[f"{prefix}mlp.gate.logits"] = linear(f"{prefix}mlp.gate", x)
+        chosen, share = route(c, logits)
+        seen[f"{prefix}mlp.gate.experts"] = chosen
+        y = np.zeros_like(x)
+        for expert in np.unique(chosen):
+            rows, places = np.nonzero(chosen == expert)
+            y[rows] += share[rows, places, None] * feed(f"{prefix}mlp.experts.{expert}", x[rows])
+        if c.get("shared_expert_intermediate_size"):
+            gate = 1 / (1 + np.exp(-linear(f"{prefix}mlp.shared_expert_gate", x)))
+            y += gate * feed(f"{prefix}mlp.shared_expert", x)
+        return y
+
     angles = np.arange(n)[:, None] * c["rope_theta"] ** (-np.arange(0, dim, 2) / dim)
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
 
@@ -171,7 +214,7 @@ def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) ->
     for layer in range(c["num_hidden_layers"]):
         prefix = f"layers.{layer}."
         norm = {key: weights.get(f"model.{prefix}{key}.weight") for key in
-                ("input_layernorm", "post_attention_layernorm", "self_attn.attn_sub_norm", "mlp.ffn_sub_norm")}
+                ("input_layernorm", "post_attention_layernorm", "self_attn.attn_sub_norm")}
         x = seen[f"{prefix}input_layernorm"] = rms_norm(h, norm["input_layernorm"], eps)
         q = rotate(linear(f"{prefix}self_attn.q_proj", x).reshape(n, heads, dim))
         k = rotate(linear(f"{prefix}self_attn.k_proj", x).reshape(n, kv_heads, dim))
@@ -186,11 +229,7 @@ def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) ->
             attended = rms_norm(attended, norm["self_attn.attn_sub_norm"], eps)
         h = h + linear(f"{prefix}self_attn.o_proj", attended)
         x = rms_norm(h, norm["post_attention_layernorm"], eps)
-        gate, up = linear(f"{prefix}mlp.gate_proj", x), linear(f"{prefix}mlp.up_proj", x)
-        x = (np.maximum(gate, 0) ** 2 if c["hidden_act"] == "relu2" else gate / (1 + np.exp(-gate))) * up
-        if sub_norms:
-            x = rms_norm(x, norm["mlp.ffn_sub_norm"], eps)
-        h = seen[f"{prefix}output"] = h + linear(f"{prefix}mlp.down_proj", x)
+        h = seen[f"{prefix}output"] = h + (experts(prefix, x) if c.get("num_experts") else feed(f"{prefix}mlp", x))
     seen["norm"] = rms_norm(h, weights["model.norm.weight"], eps)
     head = weights["model.embed_tokens.weight" if c["tie_word_embeddings"] else "lm_head.weight"]
     seen["logits"] = seen["norm"] @ head.astype(np.float64).T

@@ -29,10 +29,24 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False, None),
     "partial_rotary_factor": (1.0, None),
 }
+# config.json's model_type of a model with experts. transformers' Qwen2-MoE without attention biases is the llama layout
+# with experts; for the bitnet layout it has none, and must not open one as something else.
+_MOE_TYPES = {"llama": "qwen2_moe", "bitnet": "bitnet_moe"}
+_LAYOUTS = {"bitnet": "bitnet", "llama": "llama"} | {theirs: ours for ours, theirs in _MOE_TYPES.items()}
+# Keys of a Qwen2MoeConfig: dropped, or read when they hold what the forward pass implements.
+_QWEN_HARMLESS = frozenset({"max_window_layers", "output_router_logits", "router_aux_loss_coef", "sliding_window"})
+_QWEN_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
+    "qkv_bias": (False,), "use_sliding_window": (False, None), "decoder_sparse_step": (1, None),
+    "mlp_only_layers": ([], None),
+}
 # What transformers takes for a key that a config.json leaves out; only keys that change the arithmetic.
 _HF_DEFAULTS: dict[str, dict[str, Any]] = {
     "bitnet": {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
+    "qwen2_moe": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
+                  "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
+                  "shared_expert_intermediate_size": 5632, "norm_topk_prob": False},
+    "bitnet_moe": {},
 }
 
 
@@ -54,15 +68,16 @@ class QuantizationConfig(BaseModel):
 
 
 class ParameterCount(NamedTuple):
-    """Numbers of parameters: linears of the blocks, embedding and head, norms."""
+    """Numbers of parameters: linears of the blocks, embedding and head, norms, routers of experts."""
 
     block: int
     embedding: int
     norm: int
+    router: int = 0
 
     @property
     def total(self) -> int:
-        return self.block + self.embedding + self.norm
+        return self.block + self.embedding + self.norm + self.router
 
 
 class ModelConfig(BaseModel):
@@ -70,6 +85,12 @@ class ModelConfig(BaseModel):
 
     `model_type` fixes the block layout: `bitnet` has `attn_sub_norm` and `ffn_sub_norm` (the 2B4T layout),
     `llama` has the two block norms only.
+
+    With `num_experts`, every feed-forward is a dense router and so many experts of `moe_intermediate_size`, each like
+    the dense feed-forward with an `ffn_sub_norm` of its own; `num_experts_per_tok` of them see a token, weighted by
+    the router's softmax (divided by the sum of the chosen ones with `norm_topk_prob`), and a shared one of
+    `shared_expert_intermediate_size`, unless that is None, sees every token through a sigmoid gate. The keys and the
+    arithmetic are those of transformers' Qwen2-MoE. `intermediate_size` is then not used, and may be left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +105,11 @@ class ModelConfig(BaseModel):
     num_key_value_heads: PositiveInt = None  # type: ignore[assignment]  # as many as heads
     head_dim: PositiveInt = None  # type: ignore[assignment]  # hidden_size / heads
     hidden_act: Literal["silu", "relu2"] = "silu"
+    num_experts: PositiveInt | None = None
+    num_experts_per_tok: PositiveInt | None = None
+    moe_intermediate_size: PositiveInt | None = None
+    shared_expert_intermediate_size: PositiveInt | None = None
+    norm_topk_prob: bool = False
     max_position_embeddings: PositiveInt = 2048
     rms_norm_eps: PositiveFloat = 1e-5
     rope_theta: PositiveFloat = 10000.0
@@ -109,6 +135,11 @@ class ModelConfig(BaseModel):
                 raise ValueError(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}, "
                                  "and head_dim is not given")
             values["head_dim"] = hidden // heads
+        for key in ("num_experts", "shared_expert_intermediate_size"):
+            if values.get(key) == 0:
+                values[key] = None
+        if values.get("num_experts") is not None and values.get("intermediate_size") is None:
+            values["intermediate_size"] = values.get("moe_intermediate_size")
         scaling = values.get("rope_scaling")
         if isinstance(scaling, dict):
             longest = cls.model_fields["max_position_embeddings"].default
@@ -120,6 +151,18 @@ class ModelConfig(BaseModel):
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                              f"num_key_value_heads {self.num_key_value_heads}")
+        sizes = {key: getattr(self, key) for key in ("num_experts_per_tok", "moe_intermediate_size")}
+        if self.num_experts is None:
+            for key in (*sizes, "shared_expert_intermediate_size"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} is set, but num_experts is not")
+        else:
+            for key, value in sizes.items():
+                if value is None:
+                    raise ValueError(f"num_experts is set, but {key} is not")
+            if self.num_experts_per_tok > self.num_experts:
+                raise ValueError(f"num_experts_per_tok {self.num_experts_per_tok} is above "
+                                 f"num_experts {self.num_experts}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embedding turns pairs")
         if self.rope_scaling is not None and self.rope_scaling.rope_type == "yarn" and self.rope_theta <= 1:
@@ -170,23 +213,37 @@ class ModelConfig(BaseModel):
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
         """Shape [out, in] of each linear of one block, by its Hugging Face name below `model.layers.N.`."""
-        hidden, ffn = self.hidden_size, self.intermediate_size
+        hidden = self.hidden_size
         q, kv = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
         return {
             "self_attn.q_proj": (q, hidden),
             "self_attn.k_proj": (kv, hidden),
             "self_attn.v_proj": (kv, hidden),
             "self_attn.o_proj": (hidden, q),
-            "mlp.gate_proj": (ffn, hidden),
-            "mlp.up_proj": (ffn, hidden),
-            "mlp.down_proj": (hidden, ffn),
-        }
+        } | {f"{part}.{name}": shape for part, ffn in self.feed_forward_sizes().items() for name, shape in
+             (("gate_proj", (ffn, hidden)), ("up_proj", (ffn, hidden)), ("down_proj", (hidden, ffn)))}
+
+    def feed_forward_sizes(self) -> dict[str, int]:
+        """Inner size of each feed-forward of one block, by its name: `mlp`, or the experts and the shared one."""
+        if self.num_experts is None:
+            return {"mlp": self.intermediate_size}
+        sizes = {f"mlp.experts.{expert}": self.moe_intermediate_size for expert in range(self.num_experts)}
+        shared = self.shared_expert_intermediate_size
+        return sizes | ({"mlp.shared_expert": shared} if shared else {})
+
+    def router_shapes(self) -> dict[str, tuple[int, int]]:
+        """Shape [out, in] of each linear of one block that is never quantised: the routers of a model with experts."""
+        if self.num_experts is None:
+            return {}
+        shared = {"mlp.shared_expert_gate": (1, self.hidden_size)} if self.shared_expert_intermediate_size else {}
+        return {"mlp.gate": (self.num_experts, self.hidden_size)} | shared
 
     def norm_shapes(self) -> dict[str, int]:
         """Size of each norm of one block, by its Hugging Face name below `model.layers.N.`."""
         shapes = {"input_layernorm": self.hidden_size, "post_attention_layernorm": self.hidden_size}
         if self.has_sub_norms:
-            shapes |= {"self_attn.attn_sub_norm": self.hidden_size, "mlp.ffn_sub_norm": self.intermediate_size}
+            shapes |= {"self_attn.attn_sub_norm": self.hidden_size}
+            shapes |= {f"{part}.ffn_sub_norm": size for part, size in self.feed_forward_sizes().items()}
         return shapes
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -194,7 +251,8 @@ class ModelConfig(BaseModel):
         shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, self.hidden_size)}
         for layer in range(self.num_hidden_layers):
             prefix = f"model.layers.{layer}."
-            shapes |= {f"{prefix}{name}.weight": shape for name, shape in self.linear_shapes().items()}
+            shapes |= {f"{prefix}{name}.weight": shape
+                       for name, shape in (self.linear_shapes() | self.router_shapes()).items()}
             shapes |= {f"{prefix}{name}.weight": (size,) for name, size in self.norm_shapes().items()}
         shapes["model.norm.weight"] = (self.hidden_size,)
         if not self.tie_word_embeddings:
@@ -208,6 +266,7 @@ class ModelConfig(BaseModel):
             block=layers * sum(out * inner for out, inner in self.linear_shapes().values()),
             embedding=self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2),
             norm=layers * sum(self.norm_shapes().values()) + self.hidden_size,
+            router=layers * sum(out * inner for out, inner in self.router_shapes().values()),
         )
 
     def with_changes(self, **changes: Any) -> "ModelConfig":
@@ -230,12 +289,19 @@ class ModelConfig(BaseModel):
         _read_rope(values, source)
         if isinstance(values.get("eos_token_id"), list):
             values["eos_token_id"] = tuple(values["eos_token_id"])
-        if values.get("model_type") not in ("bitnet", "llama"):
-            raise TritwiseError(f"{source}: model_type {values.get('model_type')!r} is not supported",
-                                why="bitnet and llama are")
+        written_type = values.get("model_type")
+        if written_type not in _LAYOUTS:
+            raise TritwiseError(f"{source}: model_type {written_type!r} is not supported",
+                                why=f"{', '.join(_LAYOUTS)} are")
+        if written_type == "qwen2_moe":
+            _read_qwen(values, source)
+        values["model_type"] = _LAYOUTS[written_type]
         values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")
         values = {key: value for key, value in values.items() if value is not None}
-        config = _validated(_HF_DEFAULTS[values["model_type"]] | values, source)
+        config = _validated(_HF_DEFAULTS[written_type] | values, source)
+        if (config.num_experts is not None) != (written_type in _MOE_TYPES.values()):
+            raise TritwiseError(f"{source}: model_type {written_type} does not fit num_experts {config.num_experts}",
+                                why=f"with experts it is {' or '.join(_MOE_TYPES.values())}")
         if config.linear_type == "dense" and config.quantization_config is not None:
             raise TritwiseError(f"{source}: linear_type is dense but quantization_config is present")
         return config
@@ -243,9 +309,31 @@ class ModelConfig(BaseModel):
     def to_hf(self, *, dtype: str) -> dict[str, Any]:
         """The content of a config.json that transformers opens unchanged; `dtype` is that of the stored floats."""
         architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM"}[self.model_type]
+        written = self.model_dump(mode="json", exclude_none=True)
+        if self.num_experts is None:
+            del written["norm_topk_prob"]
+        else:
+            architecture = {"bitnet": "BitNetMoeForCausalLM", "llama": "Qwen2MoeForCausalLM"}[self.model_type]
+            written |= {"model_type": _MOE_TYPES[self.model_type]}
+            if self.model_type == "llama":  # where transformers has other defaults
+                written |= {"qkv_bias": False,
+                            "shared_expert_intermediate_size": self.shared_expert_intermediate_size or 0}
         # Ids that are not set are written as null: left out, transformers would take its own defaults (128000, 1, 2).
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-        return {"architectures": [architecture], "dtype": dtype} | ids | self.model_dump(mode="json", exclude_none=True)
+        return {"architectures": [architecture], "dtype": dtype} | ids | written
+
+
+def _read_qwen(values: dict[str, Any], source: str) -> None:
+    """The keys that only transformers' Qwen2MoeConfig has, taken out; refused where they would change the result."""
+    values.setdefault("qkv_bias", True)  # theirs when it is left out
+    for key in _QWEN_HARMLESS & set(values):
+        del values[key]
+    for key, allowed in _QWEN_ONLY_VALUES.items():
+        if key in values and (value := values.pop(key)) not in allowed:
+            raise TritwiseError(f"{source}: {key} is {value}", why=f"only {allowed[0]} is implemented")
+    if set(values.pop("layer_types", None) or ()) - {"full_attention"}:
+        raise TritwiseError(f"{source}: layer_types are not all full_attention", why="other attention is not "
+                            "implemented")
 
 
 def _read_rope(values: dict[str, Any], source: str) -> None:

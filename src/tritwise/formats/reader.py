@@ -169,11 +169,10 @@ def open_model(path: str | Path) -> ModelDirectory:
                             fix="give the path of a directory with config.json and model.safetensors")
     config = read_config(path)
     tensors = _locate(path)
-    layers_at_most = len(tensors)
-    if config.num_hidden_layers > layers_at_most:  # before a list of names is built from an absurd number
-        raise TritwiseError(f"{path / 'config.json'} does not fit the weights",
-                            why=f"num_hidden_layers is {config.num_hidden_layers}, but the files hold "
-                                f"{layers_at_most} tensors")
+    for key in ("num_hidden_layers", "num_experts"):
+        if (getattr(config, key) or 0) > len(tensors):  # before a list of names is built from an absurd number
+            raise TritwiseError(f"{path / 'config.json'} does not fit the weights",
+                                why=f"{key} is {getattr(config, key)}, but the files hold {len(tensors)} tensors")
     _check_names(path, config, tensors)
     _check_layout(config, tensors)
     directory = ModelDirectory(path, config, tensors)

@@ -58,11 +58,12 @@ class InspectReport:
     quantised_bytes: int
     quantised: tuple[QuantisedTensor, ...]
     dense: tuple[DenseTensor, ...]
+    parameters_router: int = 0
 
     @property
     def parameters(self) -> int:
         """All parameters."""
-        return self.parameters_block + self.parameters_embedding + self.parameters_norm
+        return self.parameters_block + self.parameters_embedding + self.parameters_norm + self.parameters_router
 
     @property
     def bits_per_weight(self) -> float:
@@ -100,7 +101,7 @@ def inspect_model(path: str | Path) -> InspectReport:
         else:
             dense.append(DenseTensor(name, tensor.shape, tensor.dtype.name, *_mean_std(tensor)))
     return InspectReport(str(path), directory.config, count.block, count.embedding, count.norm,
-                         directory.stored_bytes, quantised_bytes, tuple(quantised), tuple(dense))
+                         directory.stored_bytes, quantised_bytes, tuple(quantised), tuple(dense), count.router)
 
 
 def code_counts(tensor: TernaryTensor) -> tuple[int, int, int]:

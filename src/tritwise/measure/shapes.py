@@ -32,6 +32,10 @@ SHAPES: dict[str, ModelConfig] = {
     "llama-3-8b": ModelConfig(model_type="llama", vocab_size=128256, hidden_size=4096, intermediate_size=14336,
                               num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,
                               rope_theta=500000.0, max_position_embeddings=8192),
+    # OLMoE-1B-7B, arXiv 2409.02060, table 1: 64 experts, 8 a token; in BitNet's layout.
+    "olmoe-1b-7b": ModelConfig(vocab_size=50304, hidden_size=2048, num_hidden_layers=16, num_attention_heads=16,
+                               num_experts=64, num_experts_per_tok=8, moe_intermediate_size=1024,
+                               max_position_embeddings=4096),
 }
 
 

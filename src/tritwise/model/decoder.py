@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tritwise.config import ModelConfig
 from tritwise.model.bitlinear import BitLinear, multiply
+from tritwise.model.experts import FeedForward, SparseFeedForward, load_balancing_loss
 from tritwise.model.loss import linear_cross_entropy
 from tritwise.model.norm import RMSNorm
 
@@ -51,39 +52,21 @@ class Attention(nn.Module):
         return multiply(y.transpose(1, 2).flatten(2), self.o_proj, norm=self.attn_sub_norm)[0]
 
 
-class FeedForward(nn.Module):
-    """act(gate) * up, then `down_proj`; `ffn_sub_norm` between them in the bitnet layout."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        shapes = config.linear_shapes()
-        for name in ("gate_proj", "up_proj", "down_proj"):
-            out, inner = shapes[f"mlp.{name}"]
-            setattr(self, name, BitLinear(inner, out, config.linear_type))
-        self.ffn_sub_norm = RMSNorm(config.intermediate_size, config.rms_norm_eps) if config.has_sub_norms else None
-        self.relu2 = config.hidden_act == "relu2"
-
-    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
-        """x [B, T, H], still to be normed, to [B, T, H]."""
-        gate, up = multiply(x, self.gate_proj, self.up_proj, norm=norm)
-        y = (F.relu(gate).square() if self.relu2 else F.silu(gate)) * up
-        return multiply(y, self.down_proj, norm=self.ffn_sub_norm)[0]
-
-
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward with residuals."""
+    """Pre-norm attention and feed-forward, dense or of experts, with residuals."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = FeedForward(config)
+        self.mlp = SparseFeedForward(config) if config.num_experts else FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """x [B, T, H] to [B, T, H]."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:
+        """x [B, T, H] to [B, T, H]; a router's logits [B T, E] are appended to a given list."""
         x = x + self.self_attn(x, self.input_layernorm, cos, sin)
-        return x + self.mlp(x, self.post_attention_layernorm)
+        extra = [router_logits] if isinstance(self.mlp, SparseFeedForward) else []
+        return x + self.mlp(x, self.post_attention_layernorm, *extra)
 
 
 class _Stack(nn.Module):
@@ -129,18 +112,26 @@ class Decoder(nn.Module):
             self._tables = cos.to(self.dtype), sin.to(self.dtype)
         return self._tables[0][:length], self._tables[1][:length]
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Final normed states [B, T, H] of ids [B, T]."""
+    def hidden(self, ids: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:
+        """Final normed states [B, T, H] of ids [B, T]; routers' logits [B T, E] are appended to a given list."""
         cos, sin = self._rotary(ids.shape[1])
         x = self.model.embed_tokens(ids).to(self.dtype)
         for layer in self.model.layers:
-            x = layer(x, cos, sin)
+            x = layer(x, cos, sin, router_logits)
         return self.model.norm(x)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits, float32 [B, T, vocab], of ids [B, T]."""
         return F.linear(self.hidden(ids), self.head_weight.to(self.dtype)).float()
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of targets [B, T] given ids [B, T]."""
-        return linear_cross_entropy(self.hidden(ids).flatten(0, 1), self.head_weight, targets.flatten())
+    def loss(self, ids: Tensor, targets: Tensor, *, balance: float = 0.0) -> Tensor:
+        """Mean cross-entropy in nats of targets [B, T] given ids [B, T].
+
+        With experts, `balance` times `load_balancing_loss` is added: training without it starves most experts.
+        """
+        router_logits: list[Tensor] = []
+        hidden = self.hidden(ids, router_logits)
+        loss = linear_cross_entropy(hidden.flatten(0, 1), self.head_weight, targets.flatten())
+        if balance and router_logits:
+            loss = loss + balance * load_balancing_loss(router_logits, self.config.num_experts_per_tok)
+        return loss

@@ -17,7 +17,8 @@ def bench(model: Path | None = None, /, *, shape: str | None = None, dense: bool
     model
         The model directory.
     shape
-        Instead of a model: 2b4t, paper-700m, paper-1.3b, paper-3b, paper-3.9b or llama-3-8b.
+        Instead of a model: 2b4t, paper-700m, paper-1.3b, paper-3b, paper-3.9b, llama-3-8b or
+        olmoe-1b-7b.
     dense
         With --shape: its 16-bit LLaMA twin.
     threads

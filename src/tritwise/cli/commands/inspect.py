@@ -24,7 +24,8 @@ def inspect(model: Path, /, *, json: bool = False) -> None:
     print_facts([(key, str(value)) for key, value in settings.items()], title=str(model))
     print()
     by_kind = (f"{report.parameters_block:,} in blocks, {report.parameters_embedding:,} in embedding and head, "
-               f"{report.parameters_norm:,} in norms")
+               f"{report.parameters_norm:,} in norms"
+               + (f", {report.parameters_router:,} in routers" if report.parameters_router else ""))
     facts = [("parameters", f"{report.parameters:,} ({by_kind})"),
              ("weights stored", f"{format_bytes(report.stored_bytes)}, {report.bits_per_weight:.3f} bits a parameter")]
     if report.bits_per_quantised_weight is not None:

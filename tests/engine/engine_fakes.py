@@ -1,6 +1,7 @@
 """What the engine's tests share: a backend in ten lines of numpy, a real tokenizer, and small random models."""
 
 import zlib
+from collections import Counter
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,15 +32,61 @@ def tiny_config(vocab_size: int = 300, **changes) -> ModelConfig:
     return ModelConfig(**values | changes)
 
 
+class FakeCache:
+    """Pages as objects in lists, shared by identity; `held` are the tokens of each slot."""
+
+    def __init__(self, rows: int, context: int, pages: int, page_tokens: int) -> None:
+        self.page_tokens, self.rows, self.context, self.pages_total = page_tokens, rows, context, pages
+        self.tables: list[list[object]] = [[] for _ in range(rows)]
+        self.held: list[list[int]] = [[] for _ in range(rows)]
+
+    @property
+    def pages_in_use(self) -> int:
+        return self.pages_held(list(range(self.rows)))
+
+    def pages_held(self, slots: list[int]) -> int:
+        return len({id(page) for slot in slots for page in self.tables[slot]})
+
+    def _own(self, slot: int) -> list[bool]:
+        names = Counter(id(page) for table in self.tables for page in table)
+        return [names[id(page)] == 1 for page in self.tables[slot]]
+
+    def pages_needed(self, slot: int, first: int, end: int) -> int:
+        assert 0 <= first <= len(self.held[slot])
+        assert first <= end <= self.context
+        own, last = self._own(slot), -(-end // self.page_tokens)
+        return max(0, last - len(own)) - sum(own[last:]) + own[first // self.page_tokens:last].count(False)
+
+    def write(self, slot: int, first: int, tokens: list[int]) -> None:
+        end = first + len(tokens)
+        needed = self.pages_needed(slot, first, end)
+        assert needed <= self.pages_total - self.pages_in_use, "out of pages"
+        own, table = self._own(slot), self.tables[slot][:-(-end // self.page_tokens)]
+        for i in range(first // self.page_tokens, -(-end // self.page_tokens)):
+            table[i:i + 1] = [table[i] if i < len(table) and own[i] else object()]
+        self.tables[slot] = table
+        self.held[slot] = self.held[slot][:first] + tokens
+
+    def share(self, source: int, target: int, positions: int) -> None:
+        assert 0 <= positions <= len(self.held[source])
+        self.tables[target] = self.tables[source][:-(-positions // self.page_tokens)]
+        self.held[target] = self.held[source][:positions]
+
+    def reset(self, slot: int) -> None:
+        self.tables[slot], self.held[slot] = [], []
+
+
 class FakeBackend:
     """Logits that are a hash of all tokens of the row's sequence up to it, and a record of every batch.
 
     Refuses what the contract forbids: a position beyond what the slot holds, rows of a slot out of order.
     """
 
-    def __init__(self, vocab_size: int = 300, slots: int = 3, context: int = 96) -> None:
+    def __init__(self, vocab_size: int = 300, slots: int = 3, context: int = 96, page_tokens: int = 16,
+                 pages: int | None = None, parked: int = 8) -> None:
         self.vocab_size, self.slots, self.context = vocab_size, slots, context
-        self.cache: list[list[int]] = [[] for _ in range(slots)]
+        pages = slots * -(-context // page_tokens) if pages is None else pages
+        self.cache = FakeCache(slots + parked, context, pages, page_tokens)
         self.batches: list[Batch] = []
         self.info = BackendInfo("fake", "numpy", "stored", 1, 0, 0, 0, 0)
         self.before_forward = lambda batch: None
@@ -52,10 +99,13 @@ class FakeBackend:
         self.before_forward(batch)
         self.batches.append(batch)
         rows = []
-        for token, slot, position in zip(batch.tokens, batch.slots, batch.positions, strict=True):
-            assert position <= len(self.cache[slot])
-            self.cache[slot] = [*self.cache[slot][:position], int(token)]
-            rows.append(list(self.cache[slot]))
+        for slot in dict.fromkeys(batch.slots.tolist()):
+            mine = batch.slots == slot
+            positions, first = batch.positions[mine], int(batch.positions[mine][0])
+            assert positions.tolist() == list(range(first, first + len(positions)))
+            self.cache.write(slot, first, batch.tokens[mine].tolist())
+        for slot, position in zip(batch.slots.tolist(), batch.positions.tolist(), strict=True):
+            rows.append(self.cache.held[slot][:position + 1])
         wanted = [self.logits_after(rows[row]) for row in batch.logits_for]
         candidates = [self.logits_after(rows[row]) for row in batch.best_for]
         best = [int(logits.argmax()) if np.isfinite(logits.max()) else -1 for logits in candidates]
@@ -63,4 +113,4 @@ class FakeBackend:
                       np.array(best, dtype=np.int32))
 
     def close(self) -> None:
-        self.cache = []
+        self.cache = None

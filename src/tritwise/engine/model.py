@@ -396,7 +396,9 @@ def _opened_speculation(wanted: str | Path | Model | Speculation | None, model: 
     if wanted == "ngram":
         return NgramSpeculation()
     given = isinstance(wanted, Model)
-    draft = wanted if given else load(wanted, threads=threads, slots=slots)
+    # The draft model's slots are filled without regard to its pages: it has room for all of them.
+    draft = wanted if given else load(wanted, threads=threads, slots=slots, cache_tokens=(
+        slots * open_model(wanted).config.max_position_embeddings))
     try:
         check_same_tokens(model.tokenizer, draft.tokenizer, model.config.vocab_size, draft.config.vocab_size)
     except TritwiseError:

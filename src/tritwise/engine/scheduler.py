@@ -17,6 +17,7 @@ import numpy as np
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine.backend import Backend, Batch
+from tritwise.engine.pages import Pages
 from tritwise.engine.sequence import Sequence
 from tritwise.engine.speculation import Outlook, StepCosts
 
@@ -56,7 +57,8 @@ class Scheduler:
         self._prefill_chunk = prefill_chunk
         self._rows_per_step = max(backend.slots + 1, _LOGITS_PER_STEP // backend.vocab_size)
         self._waiting: deque[Sequence] = deque()
-        self._running: dict[int, Sequence] = {}
+        self._running: dict[int, Sequence] = {}  # in the order of admission
+        self._pages = Pages(backend.cache, backend.slots)
         self._turn = 0
         self._stepping = False
         self._closed = False
@@ -120,7 +122,7 @@ class Scheduler:
         if not parts:
             return
         outlook = self._draft(parts)
-        parts = [part for part in parts if not part.sequence.finished]
+        parts = self._make_room([part for part in parts if not part.sequence.finished])
         tokens, slots, positions, wanted, best = [], [], [], [], []
         for part in parts:
             sequence, count, row = part.sequence, part.end - part.start, len(tokens)
@@ -157,6 +159,7 @@ class Scheduler:
                     sequence.learn(extra * len(sequence.draft) / max(1, drafted), outlook)
                 # Of a draft, the cache holds what was drawn; behind the last token drawn nothing is cached yet.
                 sequence.fed = len(sequence.ids) - 1 if sequence.draft else part.stop
+                self._pages.settle(part.slot, sequence)
                 if sequence.done:
                     self._leave(part.slot)
                     sequence.end()
@@ -186,12 +189,27 @@ class Scheduler:
             room -= len(part.sequence.draft)
         return outlook
 
+    def _make_room(self, parts: list[Part]) -> list[Part]:
+        """The parts whose pages are there. While some lack, the sequence that came last goes back to wait: what it
+        drew stays, and is computed again."""
+        while not self._pages.make_room([(part.slot, part.start, part.end) for part in parts]):
+            slot, sequence = next(reversed(self._running.items()))
+            self._leave(slot)
+            sequence.draft = []
+            with self._changed:
+                self._waiting.appendleft(sequence)
+            parts = [part for part in parts if part.slot != slot]
+        return parts
+
     def _leave(self, slot: int) -> None:
-        self._running.pop(slot).release()
+        sequence = self._running.pop(slot)
+        self._pages.leave(slot, sequence)
+        sequence.release()
 
     def _fail(self, sequence: Sequence, error: BaseException) -> None:
         for slot in [slot for slot, other in self._running.items() if other is sequence]:
-            self._leave(slot)
+            self._pages.forget(slot)
+            self._running.pop(slot).release()
         sequence.error, sequence.finished = error, True
 
     def _retire_and_admit(self) -> None:
@@ -204,6 +222,8 @@ class Scheduler:
             self._waiting = deque(sequence for sequence in self._waiting if not sequence.cancelled)
             for slot in range(self._backend.slots):
                 if slot not in self._running and self._waiting:
+                    if not self._pages.admit(slot, self._waiting[0], self._running):
+                        break
                     self._running[slot] = self._waiting.popleft()
                     self._running[slot].begin()
         for sequence in given_up:
@@ -215,7 +235,7 @@ class Scheduler:
         self._turn += 1
         # A sequence that lacks one id decodes: it goes with every step, however long the prompts beside it are.
         decoding = [slot for slot in turn if len(self._running[slot].ids) - self._running[slot].fed == 1]
-        prompts = [slot for slot in turn if slot not in decoding]
+        prompts = self._pages.leaders([slot for slot in turn if slot not in decoding], self._running)
         budget, rows = self._prefill_chunk, self._rows_per_step
         parts = []
         for slot in decoding:

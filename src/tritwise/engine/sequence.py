@@ -32,6 +32,8 @@ class Completion:
     "cancelled". `token_ids` are the sampled tokens without the one that ended the text; the text is cut before a stop
     string, the ids are not. A rate is None when too few tokens came to tell. `logprobs`, when asked for, has an entry
     for each of `token_ids`. `proposed` guesses of speculation went through the model, of which `accepted` were right.
+    `shared_tokens` ids at the beginning were found in the cache, left by an earlier or a running sequence that begins
+    alike, and were not computed again.
     """
 
     text: str
@@ -44,6 +46,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     proposed: int = 0
     accepted: int = 0
+    shared_tokens: int = 0
 
 
 class Sequence(ABC):
@@ -56,6 +59,7 @@ class Sequence(ABC):
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
         self.fed = 0
+        self.shared = 0  # ids whose keys and values were found in the cache
         self.draft: list[int] = []
         self.finished = False
         self.cancelled = False
@@ -66,7 +70,7 @@ class Sequence(ABC):
         self.cancelled = True
 
     def begin(self) -> None:  # noqa: B027 (a hook that most have no use for)
-        """Called once when the sequence gets a slot."""
+        """Called when the sequence gets a slot; again when it had to give one up."""
 
     @abstractmethod
     def first_row(self, start: int, stop: int) -> int:
@@ -101,7 +105,7 @@ class Sequence(ABC):
         self.finished = True
 
     def release(self) -> None:  # noqa: B027
-        """Called once when the sequence leaves its slot, for whatever reason."""
+        """Called when the sequence leaves its slot, for whatever reason."""
 
 
 class Generation(Sequence):
@@ -133,7 +137,7 @@ class Generation(Sequence):
         self._last: float | None = None
 
     def begin(self) -> None:
-        self._started = time.perf_counter()
+        self._started = self._started or time.perf_counter()
         if self._open_speculator is not None:
             self._speculator = self._open_speculator()
 
@@ -221,12 +225,12 @@ class Generation(Sequence):
         # The token that ended the text took a step as well.
         steps = len(sampled) + (self._reason == "stop" and not self._stops.hit) - 1
         decode = steps / (self._last - self._first) if steps > 0 and self._last > self._first else None
-        prefill = self.prompt_tokens / (self._first - self._started) if self._first else None
+        prefill = max(1, self.prompt_tokens - self.shared) / (self._first - self._started) if self._first else None
         return Completion("".join(self.pieces), sampled, self._reason, self.prompt_tokens,
                           self._first - self._asked if self._first else None, prefill, decode,
                           None if self._logprobs is None else tuple(self._logprobs[:len(sampled)]),
                           *((0, 0) if self._speculator is None else
-                            (self._speculator.proposed, self._speculator.accepted)))
+                            (self._speculator.proposed, self._speculator.accepted)), self.shared)
 
     def _show(self, text: str) -> None:
         if text:

@@ -8,8 +8,10 @@ every step. The texts are functions of the standard library: to be edited (a var
 docstring inserted), and functions whose middle is missing, with the file around them. Two kinds cannot be guessed:
 tokens of which none occurs twice, and random ones of twelve, whose runs of three repeat all the time and mislead.
 
-With and without take turns in one process; a ratio is of neighbouring runs, decode only. `draft R` is a small random
-model of which a share R of the guesses is made right: what a draft model of that quality would gain.
+With and without decode the same text on two slots of one model and take turns step by step, so that a busy machine
+slows both; the ratio is of tokens a second over all steps until the first of them is done. `step` is the median step
+that sent no guess over the median step without speculation: what looking for guesses costs. `draft R` is a small
+random model of which a share R of the guesses is made right: what a draft model of that quality would gain.
 """
 
 import argparse
@@ -18,8 +20,10 @@ import inspect
 import json
 import statistics
 import textwrap
+import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +39,19 @@ MODULES = ("json.decoder", "textwrap", "configparser", "csv", "shutil", "fractio
 class Dictated:
     """A backend whose answers are the next tokens of a given text; with `right` < 1 some are wrong."""
 
-    def __init__(self, inner: CpuBackend, *, right: float = 1.0) -> None:
-        self.inner, self.text, self.right = inner, [], right
-        self.slots, self.context, self.vocab_size, self.info = inner.slots, inner.context, inner.vocab_size, inner.info
+    def __init__(self, inner: CpuBackend, slot: int = 0, *, right: float = 1.0) -> None:
+        self.inner, self.slot, self.text, self.right = inner, slot, [], right
+        self.slots, self.context, self.vocab_size, self.info = 1, inner.context, inner.vocab_size, inner.info
+        self.rows = 0
 
     def forward(self, batch: Batch) -> Output:
-        output = self.inner.forward(batch)
+        self.rows = len(batch.tokens)
+        output = self.inner.forward(replace(batch, slots=batch.slots + np.int32(self.slot)))
         best = [self._after(int(batch.positions[row])) for row in batch.best_for]
         return Output(output.logits, np.array(best, dtype=np.int32))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
 
     def _after(self, position: int) -> int:
         token = self.text[min(position + 1, len(self.text) - 1)]
@@ -126,14 +135,34 @@ def cases(tokenizer, vocab: int) -> Iterator[tuple[str, list[int], list[int]]]:
         yield "misleading", ids[:200], ids[200:]
 
 
-def decode_seconds(model: Model, target: Dictated, prompt: list[int], text: list[int],
-                   speculation: Speculation | None) -> tuple[float, float, float]:
-    """Seconds from the first token to the last, guesses sent and taken."""
-    target.text = prompt + text
-    result = model.generate(prompt, max_tokens=len(text), speculation=speculation)
-    if list(result.token_ids) != text:
-        raise SystemExit("the text is not the one that was dictated")
-    return (len(text) - 1) / result.decode_tokens_per_second, result.proposed, result.accepted
+def side_by_side(models: tuple[Model, Model], prompt: list[int], text: list[int], speculation: Speculation) -> dict:
+    """Decode `text` without speculation on the first and with it on the second, a step each in turn."""
+    works = []
+    for model, way in zip(models, (None, speculation), strict=True):
+        model.backend.text = prompt + text
+        works.append(model._generation(prompt, max_tokens=len(text), speculation=way))
+        model._scheduler.submit(works[-1])
+        while len(works[-1].ids) == len(prompt):
+            model._scheduler.advance(works[-1])
+    seconds: tuple[list[float], list[float]] = ([], [])
+    plain_rows: list[float] = []
+    while not any(work.finished for work in works):
+        for model, work, mine in zip(models, works, seconds, strict=True):
+            began = time.perf_counter()
+            model._scheduler.advance(work)
+            mine.append(time.perf_counter() - began)
+        if models[1].backend.rows == 1:
+            plain_rows.append(seconds[1][-1])
+    came = [len(work.ids) - len(prompt) - 1 for work in works]
+    for model, work in zip(models, works, strict=True):
+        model._scheduler.finish(work)
+        if work.ids[len(prompt):] != text:
+            raise SystemExit("the text is not the one that was dictated")
+    result = works[1].completion()
+    rates = [count / sum(mine) for count, mine in zip(came, seconds, strict=True)]
+    return {"tokens": len(text), "plain": rates[0], "speedup": rates[1] / rates[0], "proposed": result.proposed,
+            "accepted": result.accepted,
+            "step": statistics.median(plain_rows) / statistics.median(seconds[0]) if plain_rows else None}
 
 
 def main() -> None:
@@ -150,47 +179,43 @@ def main() -> None:
 
     tokenizer = train_tokenizer([inspect.getsource(__import__(name, fromlist=["_"])) for name in MODULES], 4096)
     config = shape_config(options.shape)
-    target = Dictated(CpuBackend(config, random_tensors(config), threads=options.threads, slots=1, context=2048))
-    model = Model(config, target, tokenizer=None)
+    runner = CpuBackend(config, random_tensors(config), threads=options.threads, slots=2, context=2048)
+    models = (Model(config, Dictated(runner, 0), tokenizer=None), Model(config, Dictated(runner, 1), tokenizer=None))
     ways: dict[str, Speculation] = {"n-gram": NgramSpeculation(shared=False)}
     small = ModelConfig(vocab_size=config.vocab_size, hidden_size=512, intermediate_size=1024, num_hidden_layers=6,
                         num_attention_heads=8, tie_word_embeddings=True, max_position_embeddings=2048)
     for share in options.draft:
-        runner = CpuBackend(small, random_tensors(small), threads=options.threads, slots=1, context=2048)
-        ways[f"draft {share:g}"] = DraftModel(Dictated(runner, right=share))
+        drafting = CpuBackend(small, random_tensors(small), threads=options.threads, slots=1, context=2048)
+        ways[f"draft {share:g}"] = DraftModel(Dictated(drafting, right=share))
     chosen: dict[str, list] = {}
     for kind, prompt, text in cases(tokenizer, config.vocab_size):
         if kind in options.kinds and len(prompt) + options.longest < 2048 and len(chosen.setdefault(kind, [])) < \
                 options.functions:
             chosen[kind].append((prompt, text[:options.longest]))
     runs = []
-    decode_seconds(model, target, list(range(200, 264)), list(range(300, 332)), None)  # touches every weight
     for _ in range(options.rounds):
         for kind, texts in chosen.items():
             for prompt, text in texts:
                 for way, speculation in ways.items():
                     if isinstance(speculation, DraftModel):
                         speculation.backend.text = prompt + text
-                    before, _, _ = decode_seconds(model, target, prompt, text, None)
-                    guessed, proposed, accepted = decode_seconds(model, target, prompt, text, speculation)
-                    after, _, _ = decode_seconds(model, target, prompt, text, None)
-                    plain = (before + after) / 2
-                    runs.append({"kind": kind, "way": way, "tokens": len(text), "plain": len(text) / plain,
-                                 "speedup": plain / guessed, "proposed": proposed, "accepted": accepted,
-                                 "unrest": abs(before - after) / plain})
+                    runs.append({"kind": kind, "way": way} | side_by_side(models, prompt, text, speculation))
                     print(json.dumps(runs[-1]), flush=True)
-    print("| text | guesses by | speed-up: median (min, max) | sent a token | taken of those sent |")
-    print("|---|---|---|---|---|")
+    print("| text | guesses by | speed-up: median (min, max) | step: median | sent a token | taken of those sent |")
+    print("|---|---|---|---|---|---|")
     for kind in chosen:
         for way in ways:
             mine = [run for run in runs if run["kind"] == kind and run["way"] == way]
             ratios = [run["speedup"] for run in mine]
+            steps = [run["step"] for run in mine if run["step"] is not None]
+            step = f"{statistics.median(steps):.3f}" if steps else "-"
             sent, taken = sum(run["proposed"] for run in mine), sum(run["accepted"] for run in mine)
             print(f"| {kind} | {way} | {statistics.median(ratios):.3f} ({min(ratios):.3f}, {max(ratios):.3f}) | "
-                  f"{sent / sum(run['tokens'] for run in mine):.2f} | {taken / sent if sent else 0:.0%} |")
+                  f"{step} | {sent / sum(run['tokens'] for run in mine):.2f} | {taken / sent if sent else 0:.0%} |")
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1))
-    model.close()
+    for model in models:
+        model.close()
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Drafter(ABC):
 # Kinds of evidence that are counted together: the lengths of a match 0, 1, 2, 3, 4, 5-7, 8-11, 12-19, 20 and more.
 _CLASS = [0, 1, 2, 3, 4, 5, 5, 5, *[6] * 4, *[7] * 8, *[8] * 13]
 # Beliefs before anything is counted; of the weight of two guesses.
-_PRIOR = (0.0, 0.6, 0.3, 0.4, 0.5, 0.65, 0.8, 0.88, 0.94)
+_PRIOR = (0.0, 0.6, 0.2, 0.25, 0.35, 0.55, 0.75, 0.85, 0.93)
 
 
 class Acceptance:

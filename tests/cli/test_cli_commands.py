@@ -120,6 +120,20 @@ def test_perplexity_refuses_what_is_not_utf8(tritwise, model_directory, tmp_path
     assert "is not UTF-8 text" in child.stderr
 
 
+def test_compare_shows_what_settings_cost_and_names_a_wrong_one(tritwise, model_directory, tmp_path):
+    (tmp_path / "text.py").write_text("def add(a, b):\n    return a + b\n" * 3)
+    child = tritwise("compare", model_directory, tmp_path / "text.py", "--setting", "head=stored", "--setting",
+                     "head=int4,threads=1", "--json")
+    same, coarse = json.loads(child.stdout)["comparisons"]
+    assert (same["divergence"], same["agreement"]) == (0, 1)
+    assert coarse["divergence"] > 0
+    assert coarse["setting"] == {"head": "int4", "threads": 1}
+    shown = tritwise("compare", model_directory, tmp_path / "text.py").stdout
+    assert "head=int8" in shown
+    wrong = tritwise("compare", model_directory, tmp_path / "text.py", "--setting", "int4")
+    assert (wrong.returncode, "key=value" in wrong.stderr) == (1, True)
+
+
 def test_bench_prints_one_object_with_the_promised_keys(tritwise, model_directory):
     child = tritwise("bench", model_directory, "--threads", 1, "--prefill", 32, "--decode", 8, "--repeats", 1, "--json")
     data = json.loads(child.stdout)

@@ -21,6 +21,7 @@ COMMANDS = (
     ("generate", "complete a prompt, or fill a gap", "tritwise generate model --prompt 'def add(a, b):'"),
     ("inspect", "show shapes, bits per weight, codes, scales", "tritwise inspect model"),
     ("perplexity", "score a text: perplexity and bits per byte", "tritwise perplexity model text.py"),
+    ("compare", "show what a setting costs in quality", "tritwise compare model text.py --setting head=int4"),
     ("bench", "time decoding and prefill on this machine", "tritwise bench --shape 2b4t"),
     ("doctor", "show processor, kernel, bandwidth, versions", "tritwise doctor"),
 )

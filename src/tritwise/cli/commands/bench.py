@@ -26,7 +26,7 @@ def bench(model: Path | None = None, /, *, shape: str | None = None, dense: bool
     kernel
         A kernel of `tritwise doctor`; the fastest when not given.
     head
-        int8 or stored: how the output matrix is held.
+        int8, int4, f16 or stored: how the output matrix is held.
     prefill
         Tokens of the prompt that is timed.
     decode

@@ -35,7 +35,7 @@ def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride
     json
         Print one JSON object.
     """
-    text = _read(file)
+    text = read_text(file)
     scaling = scaling_of(rope_scaling, rope_scale)
     with load(model, threads=threads, context=None if scaling is None else context, rope_scaling=scaling) as opened:
         result = score(opened, text, context, stride)
@@ -46,7 +46,8 @@ def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride
                  ("tokens", f"{result.tokens:,}"), ("bytes", f"{result.bytes:,}")])
 
 
-def _read(file: str) -> str:
+def read_text(file: str) -> str:
+    """The text of a UTF-8 file, or of standard input for `-`. Raises TritwiseError."""
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return content.decode()

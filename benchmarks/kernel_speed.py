@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--shape", default="2b4t", help=f"{', '.join(SHAPES)}, each also with -dense")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--kernel", default=kernels()[0])
-    parser.add_argument("--head", choices=("stored", "int8"), default="int8")
+    parser.add_argument("--head", choices=("stored", "f16", "int8", "int4"), default="int8")
     parser.add_argument("--slots", type=int, default=1, help="sequences that decode together")
     parser.add_argument("--steps", type=int, default=128)
     parser.add_argument("--prefill", type=int, default=512)
@@ -47,7 +47,7 @@ def main() -> None:
                          head=options.head, slots=options.slots, context=max(options.prefill, options.steps) + 8)
     info = backend.info
     print(f"built in {time.perf_counter() - begin:.1f} s, {info.weight_bytes / 1e6:.0f} MB of weights, "
-          f"{info.weight_bytes_per_token / 1e6:.0f} MB read a step, kernel {info.kernel}, {info.threads} threads")
+          f"{info.weight_bytes_per_best / 1e6:.0f} MB read a step, kernel {info.kernel}, {info.threads} threads")
     slots, prompt = np.arange(options.slots), np.arange(options.prefill)
     for _ in range(options.repeats):
         before = _native.measure_read_bandwidth(options.threads, 1 << 29, 3)
@@ -60,7 +60,7 @@ def main() -> None:
             "decode_tokens_per_second": round(options.slots * options.steps / sum(seconds), 2),
             "decode_tokens_per_second_median_step": round(options.slots / median, 2),
             "prefill_tokens_per_second": round(prefill, 1),
-            "weight_gigabytes_per_second": round(info.weight_bytes_per_token / median / 1e9, 1),
+            "weight_gigabytes_per_second": round(info.weight_bytes_per_best / median / 1e9, 1),
             "read_bandwidth_before_after": [round(before / 1e9, 1), round(after / 1e9, 1)],
         }), flush=True)
 

@@ -33,7 +33,7 @@ def menu() -> str:
     """What `tritwise` alone prints: each verb with one example."""
     lines = [f"tritwise {__version__}: from repositories to a 1.58-bit language model on a CPU", ""]
     lines += [f"  {name:<12}{example}" for name, _, example in COMMANDS]
-    lines += ["", "`tritwise --help` says what each does, `tritwise VERB --help` lists its options."]
+    lines += ["`tritwise --help` says what each does, `tritwise VERB --help` lists its options."]
     return "\n".join(lines)
 
 

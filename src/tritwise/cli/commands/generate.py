@@ -54,7 +54,7 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
     kernel
         A kernel of `tritwise doctor`; the fastest when not given.
     head
-        int8, int4, f16 or stored: how the output matrix is held.
+        int8, int4, f16 or stored: the output matrix.
     context
         Tokens that prompt and text may have together; the model's positions when not given.
     rope_scaling

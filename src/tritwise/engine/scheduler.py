@@ -190,8 +190,11 @@ class Scheduler:
         return outlook
 
     def _make_room(self, parts: list[Part]) -> list[Part]:
-        """The parts whose pages are there. While some lack, the sequence that came last goes back to wait: what it
-        drew stays, and is computed again."""
+        """The parts whose pages are there. When some lack, guesses are dropped first; while some lack, the sequence
+        that came last goes back to wait: what it drew stays, and is computed again."""
+        if not self._pages.make_room([(part.slot, part.start, part.end) for part in parts]):
+            for part in parts:
+                part.sequence.draft = []
         while not self._pages.make_room([(part.slot, part.start, part.end) for part in parts]):
             slot, sequence = next(reversed(self._running.items()))
             self._leave(slot)

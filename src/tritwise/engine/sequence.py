@@ -125,6 +125,7 @@ class Generation(Sequence):
         self._top, self._logprobs = logprobs, None if logprobs is None else []
         self._open_speculator, self._finished = open_speculator, finished
         self._speculator: Speculator | None = None
+        self._proposed = self._accepted = 0
         self._came: list[int] = []
         # The last token needs no place in the cache: nothing is asked after it.
         self._limit = min(self.prompt_tokens + max_tokens, context + 1)
@@ -217,7 +218,10 @@ class Generation(Sequence):
 
     def release(self) -> None:
         if self._speculator is not None:
+            self._proposed += self._speculator.proposed
+            self._accepted += self._speculator.accepted
             self._speculator.close()
+            self._speculator = None  # a sequence that gave way gets another one when it goes on
 
     def completion(self) -> Completion:
         """The result; asked for when `finished` is true."""
@@ -229,8 +233,7 @@ class Generation(Sequence):
         return Completion("".join(self.pieces), sampled, self._reason, self.prompt_tokens,
                           self._first - self._asked if self._first else None, prefill, decode,
                           None if self._logprobs is None else tuple(self._logprobs[:len(sampled)]),
-                          *((0, 0) if self._speculator is None else
-                            (self._speculator.proposed, self._speculator.accepted)), self.shared)
+                          self._proposed, self._accepted, self.shared)
 
     def _show(self, text: str) -> None:
         if text:

@@ -13,8 +13,8 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
              temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, seed: int = 0,
              repetition_penalty: float = 1.0, frequency_penalty: float = 0.0, presence_penalty: float = 0.0,
              stop: Texts = (), speculate: str | None = None, threads: int | None = None, kernel: str | None = None,
-             head: str | None = None, context: int | None = None, rope_scaling: RopeScalingName | None = None,
-             rope_scale: float | None = None) -> None:
+             head: str | None = None, context: int | None = None, cache_type: str = "f16",
+             rope_scaling: RopeScalingName | None = None, rope_scale: float | None = None) -> None:
     """Complete a prompt, or fill the gap between --prompt and --suffix.
 
     The text goes to standard output, one line of statistics to standard error.
@@ -24,41 +24,43 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
     model
         The model directory.
     prompt
-        Text to continue; - reads it from standard input.
+        Text to continue; - is standard input.
     suffix
-        Text behind the gap; the model writes what stands between.
+        Text behind the gap that is to be filled.
     max_tokens
         The most tokens to write.
     temperature
-        0 always takes the likeliest token; higher values vary more.
+        0: the likeliest token.
     top_k
-        Draw among this many likeliest tokens; 0 is all.
+        Of so many tokens; 0: all.
     top_p
-        Draw among the likeliest tokens that hold this share of the probability.
+        Of this much probability.
     min_p
-        Draw among tokens with at least this share of the likeliest one's probability.
+        Of at least this part of the best.
     repetition_penalty
-        Divide the logits of tokens that were there before by this; 1 is off.
+        Divides logits seen; 1: off.
     frequency_penalty
-        Take this off a token's logit for each time it was written.
+        Taken off a logit for each use.
     presence_penalty
-        Take this off a token's logit once it was written.
+        Taken off a logit once used.
     seed
-        The same seed gives the same text, on any number of threads.
+        The same seed, the same text.
     stop
-        End before this text; may be given several times.
+        End before it; repeatable.
     speculate
-        ngram, or the directory of a small model with the same tokenizer: guess ahead. Faster at times, the same text.
+        ngram, or a small model's directory.
     threads
         Threads; the physical cores when not given.
     kernel
-        A kernel of `tritwise doctor`; the fastest when not given.
+        Of `tritwise doctor`; else the fastest.
     head
         int8, int4, f16 or stored: the output matrix.
     context
-        Tokens that prompt and text may have together; the model's positions when not given.
+        Tokens in all; the model's when not given.
+    cache_type
+        f16, f32, int8, int4 keys and values.
     rope_scaling
-        Stretch the model's positions: linear, yarn, llama3 or ntk.
+        Stretch the model's positions.
     rope_scale
         By how much; as far as --context when not given.
     """
@@ -66,7 +68,7 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "seed": seed, "repetition_penalty": repetition_penalty, "frequency_penalty": frequency_penalty,
                 "presence_penalty": presence_penalty, "stop": stop}
-    with load(model, threads=threads, kernel=kernel, head=head, context=context,
+    with load(model, threads=threads, kernel=kernel, head=head, context=context, cache_type=cache_type, slots=1,
               rope_scaling=scaling_of(rope_scaling, rope_scale), speculation=speculate) as opened:
         stream = opened.stream(text, **settings) if suffix is None else opened.stream_infill(text, suffix, **settings)
         with stream:

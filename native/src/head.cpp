@@ -9,7 +9,7 @@
 namespace tritwise {
 
 // Rows whose logits exist at once when only their largest is asked for; a multiple of the tile of six.
-constexpr int best_rows_at_once = 12;
+constexpr int best_rows_at_once = coarse_tokens;
 
 // How many standard deviations a row's estimate may be off (native/README.md, "The most likely id").
 constexpr float coarse_deviations = 8.0f;

@@ -60,15 +60,15 @@ inline void head8(const SplitMatrix& w, int begin, int end, const PlaneRows& x, 
 constexpr float rounding_slack = 0x1p-19f;
 
 template <int T>
-inline void coarse_tokens_of(const SplitMatrix& w, int group, const PlaneRows& x, CoarseSearch* searches) {
+inline void coarse_tokens_of(const SplitMatrix& w, int group, const PlaneRows& x, int token, CoarseSearch* searches) {
     alignas(64) std::int32_t sums[T][group_rows];
     std::int32_t column_sums[T];
-    column_sums_of(x, 0, column_sums);
-    nibble_sums<T>(w.high + std::int64_t{group} * group_rows / 2 * w.k, w.k / 8, x.quads, std::int64_t{w.k} * 4,
-                   column_sums, sums);
-    for (int t = 0; t < T / 2 && t < x.m; ++t) {
-        CoarseSearch& search = searches[t];
-        const auto total = static_cast<float>(128 * x.sum[2 * t] + x.sum[2 * t + 1]);
+    column_sums_of(x, token, column_sums);
+    nibble_sums<T>(w.high + std::int64_t{group} * group_rows / 2 * w.k, w.k / 8,
+                   x.quads + std::int64_t{token} * 2 * w.k, std::int64_t{w.k} * 4, column_sums, sums);
+    for (int t = 0; t < T / 2 && token + t < x.m; ++t) {
+        CoarseSearch& search = searches[token + t];
+        const auto total = static_cast<float>(128 * x.sum[2 * (token + t)] + x.sum[2 * (token + t) + 1]);
         for (int half = 0; half < group_rows && group * group_rows + half < w.rows; half += 16) {
             const int row = group * group_rows + half;
             const Lanes scale = load(w.row_scale + row);
@@ -97,10 +97,11 @@ inline void coarse_tokens_of(const SplitMatrix& w, int group, const PlaneRows& x
 
 inline void coarse(const SplitMatrix& w, int begin, int end, const PlaneRows& x, CoarseSearch* searches) {
     for (int group = begin; group < end; ++group) {
-        if (x.m == 1) coarse_tokens_of<2>(w, group, x, searches);
-        else if (x.m == 2) coarse_tokens_of<4>(w, group, x, searches);
-        else if (x.m <= 4) coarse_tokens_of<8>(w, group, x, searches);
-        else coarse_tokens_of<12>(w, group, x, searches);
+        int token = 0;
+        for (; token + 4 < x.m; token += 6) coarse_tokens_of<12>(w, group, x, token, searches);
+        if (token + 2 < x.m) coarse_tokens_of<8>(w, group, x, token, searches);
+        else if (token + 1 < x.m) coarse_tokens_of<4>(w, group, x, token, searches);
+        else if (token < x.m) coarse_tokens_of<2>(w, group, x, token, searches);
     }
 }
 

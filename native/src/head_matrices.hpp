@@ -10,7 +10,7 @@ namespace tritwise {
 
 constexpr int chunk_k = 32;          // inputs that share a scale in the 4-bit head
 constexpr int chunk_bytes = 64 + 512;  // 32 half-precision scales, then 32 rows x 32 nibbles
-constexpr int coarse_tokens = 6;     // tokens that one coarse pass can take
+constexpr int coarse_tokens = 48;    // tokens that one coarse pass can take: each group is read from memory once for all
 
 // Tokens for a head: x = scale * (hi * 128 + lo), both planes in one quad layout: token t is columns 2t and
 // 2t+1.

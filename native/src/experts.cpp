@@ -139,7 +139,8 @@ void Model::prepare_entry(const ExpertWork::Group& group, int index, const Linea
         return;
     }
     const int k = matrix.ternary.k;
-    std::int8_t* codes = work.codes.as<std::int8_t>() + base + std::int64_t{index} * k;
+    // Not k apart: what is quantised is padded to lanes, which may be more than the blocks of a packing.
+    std::int8_t* codes = work.codes.as<std::int8_t>() + base + std::int64_t{index} * work.stride;
     kernels_.quantise(x, lanes, codes, work.scales.as<float>() + group.slot + index,
                       work.sums.as<std::int32_t>() + group.slot + index);
     if (k > lanes) std::memset(codes + lanes, 0, static_cast<std::size_t>(k - lanes));
@@ -155,10 +156,9 @@ void Model::trace_expert(const Chunk& chunk, const ExpertWork::Group& group, con
                          const Linear& matrix, int width, std::int64_t first_acc, int rows) {
     if (!config_.ternary) return;
     const ExpertWork& work = expert_work_;
-    const int k = matrix.ternary.k;
     for (std::int64_t i = 0; i < group.m; ++i) {
         append(*chunk.trace, name + ".input_codes", TraceArray::i8, width,
-               work.codes.as<std::int8_t>() + group.slot * work.stride + i * k);
+               work.codes.as<std::int8_t>() + (group.slot + i) * work.stride);
         append(*chunk.trace, name + ".input_scale", TraceArray::f32, 0,
                work.scales.as<float>() + group.slot + i);
         append(*chunk.trace, name + ".accumulator", TraceArray::i32, rows,

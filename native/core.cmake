@@ -39,6 +39,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set_source_files_properties(${core_include}/kernels_avx2.cpp PROPERTIES COMPILE_OPTIONS "${avx2}")
   set_source_files_properties(${core_include}/kernels_avx512vnni.cpp PROPERTIES COMPILE_OPTIONS "${avx512}")
   set_source_files_properties(${core_include}/kernels_avx512vbmi.cpp PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512vbmi")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  list(APPEND core_sources kernels_neon.cpp)
+  set_source_files_properties(
+    ${core_include}/kernels_neon.cpp PROPERTIES COMPILE_OPTIONS "-march=armv8.2-a+dotprod")
 endif()
 
 list(TRANSFORM core_sources PREPEND ${core_include}/)

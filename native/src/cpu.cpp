@@ -6,6 +6,11 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <cstring>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace tritwise {
@@ -59,13 +64,30 @@ static std::vector<std::string> feature_names() {
     return names;
 }
 
+bool cpu_has_neon_dotprod() { return false; }
+
 #else
 
 bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512vnni() { return false; }
 bool cpu_has_avx512vbmi() { return false; }
 static std::string brand_string() { return {}; }
-static std::vector<std::string> feature_names() { return {}; }
+
+bool cpu_has_neon_dotprod() {
+#if defined(__aarch64__) && defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#elif defined(__aarch64__) && defined(__APPLE__)
+    int found = 0;
+    std::size_t size = sizeof(found);
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &found, &size, nullptr, 0) == 0 && found;
+#else
+    return false;
+#endif
+}
+
+static std::vector<std::string> feature_names() {
+    return cpu_has_neon_dotprod() ? std::vector<std::string>{"dotprod"} : std::vector<std::string>{};
+}
 
 #endif
 

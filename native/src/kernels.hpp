@@ -159,6 +159,8 @@ const Kernels& kernels_scalar();
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512vnni();
 const Kernels& kernels_avx512vbmi();
+#elif defined(__aarch64__)
+const Kernels& kernels_neon();
 #endif
 
 // Runnable on this processor, fastest first.

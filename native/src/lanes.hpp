@@ -1,9 +1,9 @@
 // Sixteen float lanes: the one order of every float operation of the engine.
 //
-// An instruction set has one zmm, two ymm or an array for them; the operations on a lane are the same IEEE
-// operations everywhere, so results are equal to the bit. Included once by each kernels_*.cpp, inside a
-// namespace of its own (TRITWISE_ISA): inline code compiled for AVX-512 must never be merged with its scalar
-// namesake by the linker.
+// An instruction set has one zmm, two ymm, four NEON registers or an array for them; the operations on a lane
+// are the same IEEE operations everywhere, so results are equal to the bit. Included once by each
+// kernels_*.cpp, inside a namespace of its own (TRITWISE_ISA): inline code compiled for AVX-512 must never be
+// merged with its scalar namesake by the linker.
 #pragma once
 
 #include <cmath>
@@ -12,6 +12,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(TRITWISE_NEON_LANES)
+#include <arm_neon.h>
 #endif
 
 namespace tritwise::TRITWISE_ISA {
@@ -153,6 +155,81 @@ inline float sum(Lanes x) {
     const __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
     const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+
+#elif defined(TRITWISE_NEON_LANES)
+
+// Four registers. Named by the file that includes this, because every aarch64 compiler has NEON, also for the
+// scalar kernel.
+struct Lanes {
+    float32x4_t v[4];
+};
+
+template <class Operation>
+inline Lanes each(Operation operation) {
+    return {{operation(0), operation(1), operation(2), operation(3)}};
+}
+
+inline Lanes load(const float* p) {
+    return each([&](int i) { return vld1q_f32(p + 4 * i); });
+}
+inline void store(float* p, Lanes x) {
+    for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]);
+}
+inline Lanes set1(float x) {
+    return each([&](int) { return vdupq_n_f32(x); });
+}
+inline Lanes operator+(Lanes x, Lanes y) {
+    return each([&](int i) { return vaddq_f32(x.v[i], y.v[i]); });
+}
+inline Lanes operator-(Lanes x, Lanes y) {
+    return each([&](int i) { return vsubq_f32(x.v[i], y.v[i]); });
+}
+inline Lanes operator*(Lanes x, Lanes y) {
+    return each([&](int i) { return vmulq_f32(x.v[i], y.v[i]); });
+}
+inline Lanes operator/(Lanes x, Lanes y) {
+    return each([&](int i) { return vdivq_f32(x.v[i], y.v[i]); });
+}
+inline Lanes fma(Lanes x, Lanes y, Lanes z) {
+    return each([&](int i) { return vfmaq_f32(z.v[i], x.v[i], y.v[i]); });
+}
+// By comparison: vmaxq would give NaN for NaN and +0 for two zeros, where the others give the second operand.
+inline Lanes max(Lanes x, Lanes y) {
+    return each([&](int i) { return vbslq_f32(vcgtq_f32(x.v[i], y.v[i]), x.v[i], y.v[i]); });
+}
+inline Lanes min(Lanes x, Lanes y) {
+    return each([&](int i) { return vbslq_f32(vcltq_f32(x.v[i], y.v[i]), x.v[i], y.v[i]); });
+}
+inline Lanes abs(Lanes x) {
+    return each([&](int i) { return vabsq_f32(x.v[i]); });
+}
+inline Lanes load_bf16(const std::uint16_t* p) {
+    return each([&](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)); });
+}
+inline Lanes load_f16(const std::uint16_t* p) {
+    return each([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i))); });
+}
+inline Lanes pow2_of_magic(Lanes x) {
+    return each([&](int i) {
+        const int32x4_t bits = vaddq_s32(vreinterpretq_s32_f32(x.v[i]), vdupq_n_s32(127));
+        return vreinterpretq_f32_s32(vshlq_n_s32(bits, 23));
+    });
+}
+inline void store_i32(std::int32_t* p, Lanes x) {
+    for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, vcvtq_s32_f32(x.v[i]));
+}
+inline void store_i8(std::int8_t* p, Lanes x) {
+    for (int i = 0; i < 2; ++i) {
+        const int16x8_t words =
+            vcombine_s16(vmovn_s32(vcvtq_s32_f32(x.v[2 * i])), vmovn_s32(vcvtq_s32_f32(x.v[2 * i + 1])));
+        vst1_s8(p + 8 * i, vmovn_s16(words));
+    }
+}
+inline float sum(Lanes x) {
+    const float32x4_t a = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
+    const float32x2_t b = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(b, 0) + vget_lane_f32(b, 1);
 }
 
 #else

@@ -20,6 +20,7 @@ constexpr int dense_token_tile = 2;
 #include "attention_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
+#include "sampling_kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
 
@@ -278,6 +279,7 @@ const Kernels& kernels_neon() {
         .add = add,
         .load_row = load_row,
         .attention = attention,
+        .sampling = sampling_kernels,
         .read = read,
     };
     return table;

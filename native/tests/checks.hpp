@@ -88,6 +88,7 @@ private:
 // in them. Each returns how many comparisons it made.
 long check_integer_kernels(const Kernels& kernels, bool quick);  // kernel_checks.cpp
 long check_float_kernels(const Kernels& kernels, bool quick);    // float_checks.cpp
+long check_sampling(const Kernels& kernels, bool quick);         // sampling_checks.cpp
 // The whole model on each of `tables`, against the scalar one; prints a hash of the logits of each variant.
 long check_models(const std::vector<const Kernels*>& tables, bool quick);
 long check_pool(bool quick);

@@ -70,6 +70,7 @@ static int main_of(int count, char** arguments) {
             const std::string name = table->name;
             run((name + " integer kernels").c_str(), [&] { return check_integer_kernels(*table, quick); });
             run((name + " float kernels").c_str(), [&] { return check_float_kernels(*table, quick); });
+            run((name + " sampling").c_str(), [&] { return check_sampling(*table, quick); });
         }
     if (wanted("pool")) run("thread pool", [&] { return check_pool(quick); });
     if (wanted("models")) run("models", [&] { return check_models(kernels, quick); });

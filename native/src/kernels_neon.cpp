@@ -20,24 +20,17 @@ constexpr int dense_token_tile = 2;
 #include "attention_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
+#include "head_products_neon.hpp"
 #include "sampling_kernels.hpp"
+// Needs the products above.
+#include "head_kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
 
 constexpr int prefetch_distance = 4096;  // bytes ahead; hardware prefetchers stop at the end of a page
 
-// Fields 0..2 and bytes with their upper bit flipped are signed bytes as they are.
+// Fields 0..2 are signed bytes as they are.
 static inline int8x16_t as_signed(uint8x16_t bytes) { return vreinterpretq_s8_u8(bytes); }
-
-// The instruction holds the lane, so it is chosen where loops are unrolled.
-static inline int32x4_t dot(int32x4_t acc, int8x16_t w, int8x16_t x, int lane) {
-    switch (lane) {
-        case 0: return vdotq_laneq_s32(acc, w, x, 0);
-        case 1: return vdotq_laneq_s32(acc, w, x, 1);
-        case 2: return vdotq_laneq_s32(acc, w, x, 2);
-        default: return vdotq_laneq_s32(acc, w, x, 3);
-    }
-}
 
 static inline void write(const ProductOutput& out, const float* row_scale, int row, int token, int32x4_t acc,
                          float x_scale, std::int32_t x_sum) {
@@ -140,10 +133,10 @@ static void unpack_group(const std::uint8_t* p, std::int64_t blocks, std::uint8_
 }
 
 // Bytes [k4][32 rows][4], of which 4R rows are taken, by Q quads of columns: sums[column][row].
-// Per 16 R bytes: R + Q loads, 4 R Q sdot. `flip` is 0x80 for bytes that hold code + 128, else 0.
+// Per 16 R bytes: R + Q loads, 4 R Q sdot.
 template <int R, int Q>
 static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::int8_t* quads,
-                             uint8x16_t flip, std::int32_t (*sums)[group_rows]) {
+                             std::int32_t (*sums)[group_rows]) {
     int32x4_t acc[R][Q][4];
 #pragma GCC unroll 4
     for (int i = 0; i < R; ++i)
@@ -154,7 +147,7 @@ static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::
     for (std::int64_t i = 0; i < k4; ++i, p += 128, quads += 16) {
         int8x16_t w[R];
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) w[r] = as_signed(veorq_u8(vld1q_u8(p + 16 * r), flip));
+        for (int r = 0; r < R; ++r) w[r] = as_signed(vld1q_u8(p + 16 * r));
 #pragma GCC unroll 3
         for (int q = 0; q < Q; ++q) {
             const int8x16_t input = vld1q_s8(quads + q * k4 * 16);
@@ -175,11 +168,11 @@ static inline void byte_tile(const std::uint8_t* p, std::int64_t k4, const std::
 // All 32 rows by 4Q columns: with one quad 16 rows at a time, with more 8, so that 24 accumulators stay.
 template <int Q>
 static inline void byte_rows(const std::uint8_t* p, std::int64_t k4, const std::int8_t* quads,
-                             uint8x16_t flip, std::int32_t (*sums)[group_rows]) {
+                             std::int32_t (*sums)[group_rows]) {
     constexpr int R = Q == 1 ? 4 : 2;
     for (int row = 0; row < group_rows; row += 4 * R) {
         std::int32_t part[4 * Q][group_rows];
-        byte_tile<R, Q>(p + 4 * row, k4, quads, flip, part);
+        byte_tile<R, Q>(p + 4 * row, k4, quads, part);
         for (int t = 0; t < 4 * Q; ++t) std::memcpy(sums[t] + row, part[t], 4 * R * sizeof(std::int32_t));
     }
 }
@@ -188,7 +181,7 @@ template <int Q>
 static inline void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel,
                               const QuantisedRows& x, int token, const ProductOutput& out) {
     std::int32_t sums[4 * Q][group_rows];
-    byte_rows<Q>(panel, w.k / 4, x.quads + static_cast<std::int64_t>(token) * w.k, vdupq_n_u8(0), sums);
+    byte_rows<Q>(panel, w.k / 4, x.quads + static_cast<std::int64_t>(token) * w.k, sums);
     for (int t = 0; t < 4 * Q && token + t < x.m; ++t)
         for (int row = 0; row < group_rows; row += 4)
             write(out, w.row_scale, group * group_rows + row, token + t, vld1q_s32(sums[t] + row),
@@ -216,37 +209,6 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     ternary_many(w, begin, end, x, out, scratch);
 }
 
-template <int Q>
-static inline void head_tile(const ByteMatrix& w, int group, const PlaneRows& x, int token, float* y,
-                             std::ptrdiff_t stride) {
-    std::int32_t sums[4 * Q][group_rows];
-    byte_rows<Q>(w.bytes + static_cast<std::int64_t>(group) * group_rows * w.k, w.k / 4,
-                 x.quads + static_cast<std::int64_t>(token) * 2 * w.k, vdupq_n_u8(0x80), sums);
-    const int first = group * group_rows, count = w.rows - first < group_rows ? w.rows - first : group_rows;
-    for (int t = 0; t < 2 * Q && token + t < x.m; ++t) {
-        float rows[group_rows];
-        for (int i = 0; i < group_rows; i += 4) {
-            const float32x4_t hi = vcvtq_f32_s32(vld1q_s32(sums[2 * t] + i)),
-                              lo = vcvtq_f32_s32(vld1q_s32(sums[2 * t + 1] + i));
-            const float32x4_t scale =
-                vmulq_f32(vdupq_n_f32(x.scale[token + t]), vld1q_f32(w.row_scale + first + i));
-            vst1q_f32(rows + i, vmulq_f32(vfmaq_f32(lo, hi, vdupq_n_f32(128.0f)), scale));
-        }
-        std::memcpy(y + (token + t) * stride + first, rows, count * sizeof(float));
-    }
-}
-
-// |acc| <= 127 * 127 * K < 2^31 for K <= 65536, which the model checks.
-static void bytes(const ByteMatrix& w, int begin, int end, const PlaneRows& x, float* y,
-                  std::ptrdiff_t stride) {
-    for (int group = begin; group < end; ++group) {
-        int token = 0;
-        for (; token + 4 < x.m; token += 6) head_tile<3>(w, group, x, token, y, stride);
-        if (token + 2 < x.m) head_tile<2>(w, group, x, token, y, stride);
-        else if (token < x.m) head_tile<1>(w, group, x, token, y, stride);
-    }
-}
-
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const std::uint8_t*>(data);
     uint8x16_t sums[4] = {vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)};
@@ -269,7 +231,6 @@ const Kernels& kernels_neon() {
         .name = "neon",
         .query_tile = query_tile,
         .ternary = ternary,
-        .bytes = bytes,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,
@@ -280,6 +241,15 @@ const Kernels& kernels_neon() {
         .load_row = load_row,
         .attention = attention,
         .sampling = sampling_kernels,
+        .head8 = head8,
+        .coarse = coarse,
+        .low_sums = low_sums,
+        .head4 = head4,
+        .best_of = best_of,
+        .split_row = split_row,
+        .chunk_row = chunk_row,
+        .half_row = half_row,
+        .all_finite = all_finite,
         .read = read,
     };
     return table;

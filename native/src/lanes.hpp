@@ -219,6 +219,12 @@ inline Lanes pow2_of_magic(Lanes x) {
 inline void store_i32(std::int32_t* p, Lanes x) {
     for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, vcvtq_s32_f32(x.v[i]));
 }
+inline Lanes load_i32(const std::int32_t* p) {
+    return each([&](int i) { return vcvtq_f32_s32(vld1q_s32(p + 4 * i)); });
+}
+inline void store_f16(std::uint16_t* p, Lanes x) {
+    for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
+}
 inline void store_i8(std::int8_t* p, Lanes x) {
     for (int i = 0; i < 2; ++i) {
         const int16x8_t words =

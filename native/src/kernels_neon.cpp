@@ -51,7 +51,7 @@ static inline void write(const ProductOutput& out, const float* row_scale, int r
 static void ternary_one(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                         const ProductOutput& out) {
     const uint8x16_t m0 = vdupq_n_u8(0x03), m1 = vdupq_n_u8(0x0C);
-    const std::int64_t blocks = w.k / block_k;
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     const std::uint8_t* p = w.packed + static_cast<std::int64_t>(begin) * blocks * 128;
     for (int group = begin; group < end; ++group) {
         int32x4_t once[8], fourfold[8];
@@ -91,7 +91,7 @@ static inline void unpack(uint8x16_t a, uint8x16_t (&fields)[4]) {
 // Per 64 bytes: 8 loads, 12 shifts, 12 AND, 64 sdot.
 static void ternary_few(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                         const ProductOutput& out) {
-    const std::int64_t blocks = w.k / block_k;
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int half = 2 * begin; half < 2 * end; ++half) {
         const std::uint8_t* p = w.packed + half / 2 * blocks * 128 + half % 2 * 64;
         int32x4_t acc[4][4];
@@ -191,7 +191,7 @@ static inline void panel_tile(const TernaryMatrix& w, int group, const std::uint
 // Many tokens: each group is unpacked once, then all tokens pass over it, 12 at a time.
 static void ternary_many(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                          const ProductOutput& out, std::uint8_t* panel) {
-    const std::int64_t blocks = w.k / block_k;
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int group = begin; group < end; ++group) {
         unpack_group(w.packed + group * blocks * 128, blocks, panel);
         int token = 0;
@@ -229,6 +229,7 @@ const Kernels& kernels_neon() {
     using namespace neon;
     static constexpr Kernels table = {
         .name = "neon",
+        .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
         .dense = dense,

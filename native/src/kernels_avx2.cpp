@@ -95,17 +95,20 @@ static void unpack_group(const std::uint8_t* p, std::int64_t blocks, std::uint8_
     }
 }
 
-// 16 rows by 4 tokens: 8 int16 accumulators, emptied every 32 steps: 32 * 512 = 16384 stays inside int16.
+// 16 rows by 4 tokens: 8 int16 accumulators, emptied every 60 steps: 60 * 512 = 30720 stays inside int16.
 // Per 64 bytes: 2 loads, 4 broadcasts, 8 vpmaddubsw, 8 adds.
 static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* panel, const QuantisedRows& x,
                        int token, const ProductOutput& out) {
+    constexpr int steps = 60;
     const std::int64_t k4 = w.k / 4;
     const std::int8_t* quads = x.quads + static_cast<std::int64_t>(token) * w.k;
     for (int half = 0; half < 2; ++half) {
         __m256i acc[2][4] = {};
-        for (std::int64_t begin = 0; begin < k4; begin += 32) {
-            const std::int64_t end = begin + 32 < k4 ? begin + 32 : k4;
-            __m256i narrow[2][4] = {};
+        for (std::int64_t begin = 0; begin < k4; begin += steps) {
+            const std::int64_t end = begin + steps < k4 ? begin + steps : k4;
+            __m256i narrow[2][4];
+#pragma GCC unroll 4
+            for (int t = 0; t < 4; ++t) narrow[0][t] = narrow[1][t] = _mm256_setzero_si256();
             for (std::int64_t i = begin; i < end; ++i) {
                 const __m256i a = load256(panel + i * 128 + half * 64),
                               b = load256(panel + i * 128 + half * 64 + 32);
@@ -114,9 +117,13 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
                     const __m256i input = broadcast4(quads + i * 16 + t * 4);
                     narrow[0][t] = _mm256_add_epi16(narrow[0][t], _mm256_maddubs_epi16(a, input));
                     narrow[1][t] = _mm256_add_epi16(narrow[1][t], _mm256_maddubs_epi16(b, input));
+                    // Otherwise GCC computes all products first, and one accumulator goes through memory.
+                    __asm__ volatile("" : "+x"(narrow[0][t]), "+x"(narrow[1][t]));
                 }
             }
+#pragma GCC unroll 2
             for (int i = 0; i < 2; ++i)
+#pragma GCC unroll 4
                 for (int t = 0; t < 4; ++t)
                     acc[i][t] = _mm256_add_epi32(acc[i][t], pairs_to_int32(narrow[i][t]));
         }

@@ -12,12 +12,14 @@
 #include "kernels.hpp"
 
 namespace tritwise::TRITWISE_ISA {
-constexpr int query_tile = 2;      // 2 queries x 2 vectors x 4 registers: 16 accumulators, 8 for the values
+constexpr int query_tile = 4;  // 4 queries x 1 vector x 4 registers: 16 accumulators, 4 for a key or value
+constexpr int attention_tile = 4;  // vectors of values or scores in work
 constexpr int dense_row_tile = 2;  // 2 rows x 2 tokens x 4 registers: 16 accumulators, 12 for the operands
 constexpr int dense_token_tile = 2;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
 #include "head_products_neon.hpp"
@@ -241,6 +243,8 @@ const Kernels& kernels_neon() {
         .add = add,
         .load_row = load_row,
         .attention = attention,
+        .merge_attention = merge_attention,
+        .cache_position = cache_position,
         .sampling = sampling_kernels,
         .head8 = head8,
         .coarse = coarse,

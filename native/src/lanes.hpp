@@ -219,6 +219,23 @@ inline Lanes pow2_of_magic(Lanes x) {
 inline void store_i32(std::int32_t* p, Lanes x) {
     for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, vcvtq_s32_f32(x.v[i]));
 }
+// Four of sixteen bytes as floats.
+inline float32x4_t quarter_as_floats(int8x16_t bytes, int i) {
+    const int16x8_t words = vmovl_s8(i < 2 ? vget_low_s8(bytes) : vget_high_s8(bytes));
+    return vcvtq_f32_s32(vmovl_s16(i % 2 ? vget_high_s16(words) : vget_low_s16(words)));
+}
+inline Lanes load_i8(const std::int8_t* p) {
+    const int8x16_t bytes = vld1q_s8(p);
+    return each([&](int i) { return quarter_as_floats(bytes, i); });
+}
+inline void load_i4(const std::uint8_t* p, Lanes& low, Lanes& high) {
+    const uint8x16_t bytes = vld1q_u8(p);
+    const int8x16_t eight = vdupq_n_s8(8);
+    const int8x16_t a = vsubq_s8(vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), eight);
+    const int8x16_t b = vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4)), eight);
+    low = each([&](int i) { return quarter_as_floats(a, i); });
+    high = each([&](int i) { return quarter_as_floats(b, i); });
+}
 inline Lanes load_i32(const std::int32_t* p) {
     return each([&](int i) { return vcvtq_f32_s32(vld1q_s32(p + 4 * i)); });
 }

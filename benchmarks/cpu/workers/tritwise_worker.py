@@ -60,8 +60,9 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     kind, size = request["kind"], request["size"]
     began = time.perf_counter()
-    model = tritwise.load(request["path"], threads=request["threads"], context=request["context"],
-                          slots=size if kind == "batch" else 1, **request["options"])
+    slots = size if kind == "batch" else 1
+    model = tritwise.load(request["path"], threads=request["threads"], context=request["context"], slots=slots,
+                          cache_tokens=slots * request["context"], **request["options"])
     rng = np.random.default_rng(1)
 
     def draw(count: int) -> list[int]:
@@ -78,8 +79,8 @@ def main() -> None:
         "batch": lambda: together(), "load": lambda: seconds, "memory": peak_rss_bytes}
     if kind in ("decode", "prefill"):
         burst[kind]()  # warm-up
-    info = model.info
-    print(json.dumps({"bytes_per_token": info.weight_bytes_per_token, "kernel": info.kernel, "head": info.head}),
+    info = model.info  # all bursts are greedy
+    print(json.dumps({"bytes_per_token": info.weight_bytes_per_best, "kernel": info.kernel, "head": info.head}),
           flush=True)
     for _ in sys.stdin:
         print(burst[kind](), flush=True)

@@ -62,7 +62,7 @@ def main() -> None:
     began = time.perf_counter()
     slots = size if kind == "batch" else 1
     model = tritwise.load(request["path"], threads=request["threads"], context=request["context"], slots=slots,
-                          cache_tokens=slots * request["context"], **request["options"])
+                          cache_tokens=slots * -(-request["context"] // 64) * 64, **request["options"])  # whole pages
     rng = np.random.default_rng(1)
 
     def draw(count: int) -> list[int]:

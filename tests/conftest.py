@@ -1,7 +1,11 @@
 """Settings of every test process and of the processes that tests start."""
 
 import os
+import signal
 
 # The tests' tensors are tiny: threads that wait for each other would take most of the time, and far more of it on a
 # busy machine. Tests of threads ask for them by number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -81,6 +81,7 @@ class CpuBackend:
         self.slots = slots
         self.vocab_size = config.vocab_size
         threads = available_cores() if threads is None else threads
+        whole = cache_tokens is None
         cache_tokens = min(slots, _FULL_SEQUENCES) * self.context if cache_tokens is None else cache_tokens
         sizes = (("threads", threads), ("slots", slots), ("context", self.context), ("cache_tokens", cache_tokens))
         for name, value in sizes:
@@ -95,6 +96,8 @@ class CpuBackend:
                                 why="the cache has to hold one full sequence",
                                 fix=f"set cache_tokens to {self.context} or more, or context to {cache_tokens} or less")
         pages = -(-cache_tokens // core.page_positions)
+        if whole:  # each of them in pages of its own
+            pages = min(slots, _FULL_SEQUENCES) * -(-self.context // core.page_positions)
         rows = slots + min(pages, _PARKED)
         rotary = config.rotary()
         try:

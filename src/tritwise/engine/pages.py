@@ -70,7 +70,8 @@ class Pages:
     def make_room(self, extents: list[tuple[int, int, int]]) -> bool:
         """Evict until the positions [start, stop) of each slot can be written; False when all is evicted in vain."""
         while True:
-            needed = sum(self._cache.pages_needed(*extent) for extent in extents)
+            # What one slot gives back by a rewind may come too late for another that is written before it.
+            needed = sum(max(0, self._cache.pages_needed(*extent)) for extent in extents)
             if needed <= self._cache.pages_total - self._cache.pages_in_use:
                 return True
             if not self._parked:

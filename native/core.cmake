@@ -9,6 +9,7 @@ set(core_include ${CMAKE_CURRENT_LIST_DIR}/src)
 set(core_sources
   attention.cpp
   bandwidth.cpp
+  by_input.cpp
   cpu.cpp
   experts.cpp
   feed_forward.cpp

@@ -23,6 +23,7 @@ constexpr int dense_token_tile = 6;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "by_input_avx512.hpp"
 #include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
@@ -158,9 +159,30 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
 // between two panels; loading and storing them is a percent of a panel's work.
 constexpr std::int64_t panel_steps = 128;  // of 128 bytes: half of a 32 KiB cache
 
-static void unpack_blocks(const std::uint8_t* p, std::int64_t blocks, std::uint8_t* panel) {
+// A matrix in groups, in the kernel's packing.
+struct ByGroup {
+    static constexpr int fields = Packing::fields, segments = Packing::segments;
+    static std::int64_t input(std::int64_t k, std::int64_t block, int segment) {
+        return Packing::input(k, block, segment);
+    }
+    static std::int64_t blocks(const TernaryMatrix& w) { return w.k / block_inputs(Packing::kind); }
+    static void unpack(const TernaryMatrix& w, int group, std::int64_t first, std::int64_t count, std::uint8_t* panel);
+};
+
+// A matrix by input: a block is four inputs.
+struct ByInput {
+    static constexpr int fields = 1, segments = 1;
+    static std::int64_t input(std::int64_t, std::int64_t block, int) { return block * 4; }
+    static std::int64_t blocks(const TernaryMatrix& w) { return w.k / 4; }
+    static void unpack(const TernaryMatrix& w, int group, std::int64_t first, std::int64_t count, std::uint8_t* panel) {
+        unpack_inputs(w, group, first * 4, count * 4, panel);
+    }
+};
+
+void ByGroup::unpack(const TernaryMatrix& w, int group, std::int64_t first, std::int64_t count, std::uint8_t* panel) {
+    const std::uint8_t* p = w.packed + (group * blocks(w) + first) * block_bytes;
     const Packing packing;
-    for (std::int64_t block = 0; block < blocks; ++block, p += block_bytes) {
+    for (std::int64_t block = 0; block < count; ++block, p += block_bytes) {
         // The blocks of the next panel or group: they come while the tokens pass over this one.
         _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
         _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
@@ -170,26 +192,26 @@ static void unpack_blocks(const std::uint8_t* p, std::int64_t blocks, std::uint8
 #pragma GCC unroll 5
         for (int f = 0; f < Packing::fields; ++f) {
             // As if the matrix ended here: the fields of a block lie in order of their inputs.
-            const std::int64_t step = Packing::input(blocks * block_inputs(Packing::kind), block, f) / 4;
+            const std::int64_t step = input(count * block_inputs(Packing::kind), block, f) / 4;
             _mm512_storeu_si512(panel + step * block_bytes, a[f]);
             _mm512_storeu_si512(panel + step * block_bytes + 64, b[f]);
         }
     }
 }
 
-template <int T>
+template <int T, class Order>
 static inline void panel_tile(const std::uint8_t* panel, std::int64_t k, std::int64_t first_block,
                               std::int64_t blocks, const std::int8_t* quads, std::int32_t* sums) {
     const std::int64_t quad_stride = k * quad;
-    const std::int64_t steps = blocks * Packing::fields / Packing::segments;
+    const std::int64_t steps = blocks * Order::fields / Order::segments;
     __m512i acc[2][T];
 #pragma GCC unroll 12
     for (int t = 0; t < T; ++t) {
         acc[0][t] = first_block ? _mm512_load_si512(sums + t * group_rows) : _mm512_setzero_si512();
         acc[1][t] = first_block ? _mm512_load_si512(sums + t * group_rows + 16) : _mm512_setzero_si512();
     }
-    for (int segment = 0; segment < Packing::segments; ++segment) {
-        const std::int8_t* codes = quads + Packing::input(k, first_block, segment) * quad;
+    for (int segment = 0; segment < Order::segments; ++segment) {
+        const std::int8_t* codes = quads + Order::input(k, first_block, segment) * quad;
         for (std::int64_t i = 0; i < steps; ++i, panel += block_bytes, codes += 4 * quad) {
             const __m512i a = _mm512_loadu_si512(panel), b = _mm512_loadu_si512(panel + 64);
 #pragma GCC unroll 12
@@ -207,17 +229,17 @@ static inline void panel_tile(const std::uint8_t* panel, std::int64_t k, std::in
     }
 }
 
+template <class Order>
 static void ternary_many(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                          const ProductOutput& out, std::uint8_t* scratch) {
-    const std::int64_t blocks = w.k / block_inputs(Packing::kind), at_once = panel_steps / Packing::fields;
+    const std::int64_t blocks = Order::blocks(w), at_once = panel_steps / Order::fields;
     auto* sums = reinterpret_cast<std::int32_t*>(scratch + panel_steps * block_bytes);
     for (int group = begin; group < end; ++group) {
-        const std::uint8_t* p = w.packed + group * blocks * block_bytes;
         for (std::int64_t first = 0; first < blocks; first += at_once) {
             const std::int64_t count = blocks - first < at_once ? blocks - first : at_once;
-            unpack_blocks(p + first * block_bytes, count, scratch);
+            Order::unpack(w, group, first, count, scratch);
             const auto tile = [&](auto tokens, int token) {
-                panel_tile<decltype(tokens)::count>(scratch, w.k, first, count,
+                panel_tile<decltype(tokens)::count, Order>(scratch, w.k, first, count,
                                                     x.quads + std::int64_t{token} * w.k, sums + token * group_rows);
             };
             int token = 0;
@@ -235,11 +257,12 @@ static void ternary_many(const TernaryMatrix& w, int begin, int end, const Quant
 
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* scratch) {
+    if (w.by_input) return ternary_many<ByInput>(w, begin, end, x, out, scratch);
     if (x.m == 1) return ternary_one(w, begin, end, x, out);
     if (x.m <= 4) return ternary_few<1>(w, begin, end, x, out);
     if (x.m <= 8) return ternary_few<2>(w, begin, end, x, out);
     if (x.m <= 12) return ternary_few<3>(w, begin, end, x, out);
-    ternary_many(w, begin, end, x, out, scratch);
+    ternary_many<ByGroup>(w, begin, end, x, out, scratch);
 }
 
 static std::uint64_t read(const void* data, std::size_t size) {
@@ -267,6 +290,7 @@ static constexpr Kernels make_table(const char* name) {
         .packing = Packing::kind,
         .query_tile = query_tile,
         .ternary = ternary,
+        .add_inputs = add_inputs,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,

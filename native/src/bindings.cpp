@@ -409,6 +409,7 @@ NB_MODULE(_native, m) {
                                 self.head_bytes_per_best();
                      })
         .def_prop_ro("head_search", &head_search)
+        .def_prop_ro("weight_bytes_skipped", &Model::weight_bytes_skipped)
         .def_prop_ro("experts_read", &Model::experts_read,
                      "Products of routed experts so far: one a layer, expert and chunk of 256 tokens.")
         .def_prop_ro("cache_bytes_per_token", &Model::cache_bytes_per_token);

@@ -41,13 +41,23 @@ struct QuantisedRows {
     const std::int32_t* sum;  // [M], sum of the codes
 };
 
-// A weight of packed fields (value + 1) in the kernel's packing; rows is a multiple of group_rows.
+// A weight of packed fields (value + 1); rows is a multiple of group_rows. It lies in groups of rows in the kernel's
+// packing, or, four in a byte, one input behind the other, so that inputs that are zero are never read.
 struct TernaryMatrix {
     int rows;
     int k;  // multiple of block_inputs(packing)
     const std::uint8_t* packed;
     const float* row_scale;  // [rows], 0 for padding
+    bool by_input = false;
 };
+
+// Of a matrix that lies by input: a slab is 128 rows of one input in 32 bytes, and an input has an even number of slabs.
+// Byte b of a slab holds the rows slab_row(b), + 32, + 64 and + 96, from its low bits on.
+constexpr int slab_rows = 128;
+constexpr int slab_bytes = 32;
+constexpr std::int64_t input_bytes(std::int64_t rows) { return (rows + 255) / 256 * 64; }
+// So that interleaving the bytes of four inputs within 16 leaves 8 consecutive rows in 32 bytes.
+constexpr int slab_row(int byte) { return byte % 16 / 4 * 8 + byte / 16 * 4 + byte % 4; }
 
 // Where a product goes: acc[m * stride + n], and y = float(acc) * (x_scale[m] * row_scale[n]). Either may be
 // null.
@@ -94,9 +104,14 @@ struct Kernels {
     TernaryPacking packing;
     int query_tile;
 
-    // Products over groups of rows [begin, end). `scratch` holds ternary_scratch() bytes, aligned to 64.
+    // Products over groups of rows [begin, end). `scratch` holds ternary_scratch() bytes, aligned to 64. A matrix by
+    // input is unpacked for each group: only many tokens are worth it.
     void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&,
                     const ProductOutput&, std::uint8_t* scratch);
+    // Of a matrix by input and one token: sums[row] += (weight + 1) * codes[i] over the listed inputs i. sums holds
+    // 4 * input_bytes(rows), which is a multiple of 256.
+    void (*add_inputs)(const TernaryMatrix&, const std::int32_t* inputs, int count, const std::int8_t* codes,
+                       std::int32_t* sums);
     // Rows [begin, end): y[m * stride + n] = sum of fused multiply-adds over 16 lanes, lane = k mod 16, then
     // the tree.
     void (*dense)(const DenseMatrix&, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride,

@@ -14,6 +14,7 @@ constexpr int dense_token_tile = 2;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "by_input_avx2.hpp"
 #include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
@@ -136,10 +137,11 @@ static void panel_tile(const TernaryMatrix& w, int group, const std::uint8_t* pa
 
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* panel) {
-    if (x.m == 1) return ternary_one(w, begin, end, x, out);
+    if (x.m == 1 && !w.by_input) return ternary_one(w, begin, end, x, out);
     const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int group = begin; group < end; ++group) {
-        unpack_group(w.packed + group * blocks * 128, blocks, panel);
+        if (w.by_input) unpack_inputs(w, group, 0, w.k, panel);
+        else unpack_group(w.packed + group * blocks * 128, blocks, panel);
         for (int token = 0; token < x.m; token += quad) panel_tile(w, group, panel, x, token, out);
     }
 }
@@ -173,6 +175,7 @@ const Kernels& kernels_avx2() {
         .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
+        .add_inputs = add_inputs,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,

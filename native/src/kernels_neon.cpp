@@ -19,6 +19,7 @@ constexpr int dense_token_tile = 2;
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "by_input_neon.hpp"
 #include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
@@ -195,7 +196,8 @@ static void ternary_many(const TernaryMatrix& w, int begin, int end, const Quant
                          const ProductOutput& out, std::uint8_t* panel) {
     const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int group = begin; group < end; ++group) {
-        unpack_group(w.packed + group * blocks * 128, blocks, panel);
+        if (w.by_input) unpack_inputs(w, group, panel);
+        else unpack_group(w.packed + group * blocks * 128, blocks, panel);
         int token = 0;
         for (; token + 16 < x.m || (token + 8 < x.m && token + 12 >= x.m); token += 12)
             panel_tile<3>(w, group, panel, x, token, out);
@@ -206,8 +208,8 @@ static void ternary_many(const TernaryMatrix& w, int begin, int end, const Quant
 
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* scratch) {
-    if (x.m == 1) return ternary_one(w, begin, end, x, out);
-    if (x.m <= 4) return ternary_few(w, begin, end, x, out);
+    if (x.m == 1 && !w.by_input) return ternary_one(w, begin, end, x, out);
+    if (x.m <= 4 && !w.by_input) return ternary_few(w, begin, end, x, out);
     ternary_many(w, begin, end, x, out, scratch);
 }
 
@@ -234,6 +236,7 @@ const Kernels& kernels_neon() {
         .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
+        .add_inputs = add_inputs,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,

@@ -29,15 +29,37 @@ static void product_of_group(const std::uint8_t* bytes, std::int64_t k4, const s
             for (int j = 0; j < 4; ++j) acc[row] += std::int32_t{bytes[4 * row + j]} * x[j];
 }
 
+// The fields of one input of a matrix that lies by input: row n.
+static int field_by_input(const std::uint8_t* input, std::int64_t n) {
+    const std::uint8_t* slab = input + n / slab_rows * slab_bytes;
+    const std::int64_t row = n % group_rows;
+    return slab[row / 8 * 4 + row % 8 / 4 * 16 + row % 4] >> 2 * (n % slab_rows / group_rows) & 3;
+}
+
+static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int count, const std::int8_t* codes,
+                       std::int32_t* sums) {
+    for (int i = 0; i < count; ++i) {
+        const std::uint8_t* input = w.packed + inputs[i] * input_bytes(w.rows);
+        for (std::int64_t at = 0; at < input_bytes(w.rows); ++at)
+            for (int f = 0; f < 4; ++f)
+                sums[at / slab_bytes * slab_rows + f * group_rows + slab_row(at % slab_bytes)] +=
+                    (input[at] >> 2 * f & 3) * codes[inputs[i]];
+    }
+}
+
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* panel) {
     const std::int64_t blocks = w.k / block_inputs(TernaryPacking::four_a_byte);
     for (int group = begin; group < end; ++group) {
         const std::uint8_t* p = w.packed + group * blocks * 128;
-        for (std::int64_t block = 0; block < blocks; ++block)
+        for (std::int64_t block = 0; block < blocks && !w.by_input; ++block)
             for (int field = 0; field < 4; ++field)
                 for (int i = 0; i < 128; ++i)
                     panel[(block * 4 + field) * 128 + i] = p[block * 128 + i] >> 2 * field & 3;
+        for (std::int64_t i = 0; i < w.k && w.by_input; ++i)
+            for (int row = 0; row < group_rows; ++row)
+                panel[i / 4 * 128 + row * 4 + i % 4] = static_cast<std::uint8_t>(
+                    field_by_input(w.packed + i * input_bytes(w.rows), std::int64_t{group} * group_rows + row));
         for (int m = 0; m < x.m; ++m) {
             std::int32_t acc[group_rows];
             const std::int8_t* column = x.quads + std::int64_t{m / quad} * quad * x.k + m % quad * 4;
@@ -76,6 +98,7 @@ const Kernels& kernels_scalar() {
         .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
+        .add_inputs = add_inputs,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,

@@ -83,14 +83,15 @@ void Model::product(const Linear& matrix, const Chunk& chunk, float* y) {
         return;
     }
     const TernaryMatrix& w = matrix.ternary;
+    if (chunk.trace && accumulators_.bytes() < floats(std::int64_t{m} * w.rows))
+        accumulators_ = Buffer(floats(std::int64_t{m} * w.rows), Pages::lazy);
     const QuantisedRows x{m,
                           w.k,
                           codes_.as<std::int8_t>(),
                           quads_.as<std::int8_t>(),
                           scales_.as<float>(),
                           sums_.as<std::int32_t>()};
-    if (chunk.trace && accumulators_.bytes() < floats(std::int64_t{m} * w.rows))
-        accumulators_ = Buffer(floats(std::int64_t{m} * w.rows), Pages::lazy);
+    if (w.by_input && product_by_input(matrix, chunk, y)) return;
     const ProductOutput out{y, chunk.trace ? accumulators_.as<std::int32_t>() : nullptr, w.rows};
     pool_.for_ranges(w.rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
         kernels_.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out, unpack_scratch(thread));

@@ -66,6 +66,8 @@ public:
     std::int64_t head_bytes_per_best() const {
         return weights_.head.bytes() - (searches_with_one_plane() ? weights_.head.low_bytes() : 0);
     }
+    // Bytes of weights by input that steps did not read so far, because the inputs were zero: for each token.
+    std::int64_t weight_bytes_skipped() const { return weight_bytes_skipped_; }
     // Products of routed experts so far: one a layer, expert and chunk of tokens, however many tokens it got.
     std::int64_t experts_read() const { return experts_read_; }
     std::int64_t cache_bytes_per_token() const { return cache_.bytes_per_token(); }
@@ -82,6 +84,8 @@ private:
     // x (a row of `width` floats, padded) made ready for the next product.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
     void product(const Linear& matrix, const Chunk& chunk, float* y);
+    // The same for a matrix by input. False, and nothing done, where the tokens have too few zeros for it.
+    bool product_by_input(const Linear& matrix, const Chunk& chunk, float* y);
     void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
                        std::int64_t first_row, std::int64_t rows, std::int64_t k);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
@@ -133,6 +137,11 @@ private:
     const bool two_passes_;
     HeadSearch head_search_;
     std::int64_t unpack_scratch_bytes_, attention_scratch_floats_;
+    // Of a product by input: the inputs of each token that are not zero, where each range of them ends, and sums
+    // [thread][token][rows].
+    std::vector<std::int32_t> inputs_, input_ends_;
+    Buffer input_sums_;
+    std::int64_t weight_bytes_skipped_ = 0;
     ExpertWork expert_work_;
     std::int64_t experts_read_ = 0;
 

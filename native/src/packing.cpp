@@ -57,6 +57,36 @@ void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64
     }
 }
 
+void repack_by_input(const std::uint8_t* source, std::int64_t rows, std::int64_t k, std::uint8_t* packed,
+                     std::int64_t padded_k, std::int64_t begin, std::int64_t end) {
+    constexpr int tile = 64;  // inputs that are transposed at once
+    constexpr int parts = slab_rows / group_rows;
+    const std::int64_t stripes = packed_stripes(rows), stride = input_bytes(rows);
+    std::uint8_t bytes[slab_bytes][tile];
+    for (std::int64_t slab = begin; slab < end; ++slab) {
+        std::uint8_t* to = packed + slab * slab_bytes;
+        for (std::int64_t first = 0; first < padded_k; first += tile) {
+            const auto width = static_cast<int>(padded_k - first < tile ? padded_k - first : tile);
+            const auto known = static_cast<int>(k - first < width ? (k > first ? k - first : 0) : width);
+            std::memset(bytes, 0, sizeof(bytes));
+            for (int byte = 0; byte < slab_bytes; ++byte) {
+                for (int part = 0; part < parts; ++part) {
+                    const std::int64_t row = slab * slab_rows + part * group_rows + slab_row(byte);
+                    if (row >= rows) continue;
+                    const std::uint8_t* from = source + row % stripes * k + first;
+                    const int right = static_cast<int>(row / stripes) * 2, left = part * 2;
+                    for (int i = 0; i < known; ++i)
+                        bytes[byte][i] |= static_cast<std::uint8_t>((from[i] >> right & 3) << left);
+                }
+            }
+            for (int i = 0; i < width; ++i) {
+                std::uint8_t* slab_of_input = to + (first + i) * stride;
+                for (int byte = 0; byte < slab_bytes; ++byte) slab_of_input[byte] = bytes[byte][i];
+            }
+        }
+    }
+}
+
 void store_quad_column(const std::int8_t* codes, std::int64_t k, std::int8_t* quads, std::int64_t column) {
     std::int8_t* to = quads + column / quad * k * quad + column % quad * 4;
     for (std::int64_t i = 0; i < k; i += 4, to += 16) {

@@ -17,9 +17,12 @@ bool has_field_three(const std::uint8_t* packed, std::int64_t bytes);
 // Whether field `field` (0 to 3) of any of the bytes stands for the code 0.
 bool has_code_zero(const std::uint8_t* packed, std::int64_t bytes, int field);
 
-// Bytes of a TernaryMatrix.
+// Bytes of a TernaryMatrix in groups.
 inline std::int64_t ternary_bytes(std::int64_t rows, std::int64_t k, TernaryPacking packing) {
     return rows / group_rows * (k / block_inputs(packing)) * block_bytes;
+}
+inline std::int64_t ternary_bytes(const TernaryMatrix& w, TernaryPacking packing) {
+    return w.by_input ? w.k * input_bytes(w.rows) : ternary_bytes(w.rows, w.k, packing);
 }
 
 // Rows of a Hugging Face packed array [stripes, k] to the groups of a TernaryMatrix whose K is `padded_k`.
@@ -27,6 +30,11 @@ inline std::int64_t ternary_bytes(std::int64_t rows, std::int64_t k, TernaryPack
 void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, TernaryPacking packing,
                     std::uint8_t* groups, std::int64_t padded_k, std::int64_t first, std::int64_t begin,
                     std::int64_t end);
+
+// The same to a TernaryMatrix by input whose K is `padded_k`, slabs [begin, end) of `rows` rows. Fields of rows that do
+// not exist are zero.
+void repack_by_input(const std::uint8_t* source, std::int64_t rows, std::int64_t k, std::uint8_t* packed,
+                     std::int64_t padded_k, std::int64_t begin, std::int64_t end);
 
 // The codes of one token into column `column` of a quad layout. k is a multiple of 4; null codes store zeros.
 void store_quad_column(const std::int8_t* codes, std::int64_t k, std::int8_t* quads, std::int64_t column);

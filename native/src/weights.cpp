@@ -45,6 +45,8 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
         } else {
             add_linear(prefix, layer.gate_up, hidden, {{"mlp.gate_proj", ffn}, {"mlp.up_proj", ffn}});
             add_linear(prefix, layer.down, ffn, {{"mlp.down_proj", hidden}});
+            // Squared ReLU leaves most of its inputs at zero: those are not read.
+            layer.down.ternary.by_input = config.ternary && config.relu2;
         }
         layer.input_norm = add_norm(prefix + "input_layernorm.weight", hidden);
         layer.post_attention_norm = add_norm(prefix + "post_attention_layernorm.weight", hidden);
@@ -63,14 +65,15 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
             for (LayerWeights& layer : layers)
                 for (Linear* matrix : linears(layer)) use(matrix->ternary);
         };
-        each([&](TernaryMatrix& m) { bytes += ternary_bytes(m.rows, m.k, kernels_.packing), scales += m.rows; });
+        const auto room = [&](const TernaryMatrix& m) { return round_up(ternary_bytes(m, kernels_.packing), 64); };
+        each([&](TernaryMatrix& m) { bytes += room(m), scales += m.rows; });
         ternary_arena_ = Buffer(bytes, Pages::huge);
         scale_arena_ = Buffer(scales * sizeof(float), Pages::huge);
         bytes = scales = 0;
         each([&](TernaryMatrix& m) {
             m.packed = ternary_arena_.as<std::uint8_t>() + bytes;
             m.row_scale = scale_arena_.as<float>() + scales;
-            bytes += ternary_bytes(m.rows, m.k, kernels_.packing), scales += m.rows;
+            bytes += room(m), scales += m.rows;
         });
     }
 }
@@ -149,10 +152,16 @@ void Weights::set_ternary(const std::string& name, const std::uint8_t* packed, s
     if (bad)
         throw std::invalid_argument(name + ": not ternary, a 2-bit field holds 3; codes + 1 are 0, 1, 2");
     const TernaryMatrix& matrix = to.matrix->ternary;
-    pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
-        repack_ternary(packed, packed_rows, k, kernels_.packing, const_cast<std::uint8_t*>(matrix.packed),
-                       matrix.k, to.first_row, begin, end);
-    });
+    if (matrix.by_input) {
+        pool_.for_ranges((rows + slab_rows - 1) / slab_rows, [&](std::int64_t begin, std::int64_t end, int) {
+            repack_by_input(packed, rows, k, const_cast<std::uint8_t*>(matrix.packed), matrix.k, begin, end);
+        });
+    } else {
+        pool_.for_ranges(rows, [&](std::int64_t begin, std::int64_t end, int) {
+            repack_ternary(packed, packed_rows, k, kernels_.packing, const_cast<std::uint8_t*>(matrix.packed),
+                           matrix.k, to.first_row, begin, end);
+        });
+    }
     float* row_scale = const_cast<float*>(matrix.row_scale) + to.first_row;
     for (std::int64_t i = 0; i < rows; ++i) row_scale[i] = scale[scales == 1 ? 0 : i];
     to.set = true;
@@ -282,8 +291,7 @@ std::int64_t Weights::bytes_per_token() const {
         const ExpertWeights& one = layers[0].experts[0];
         for (const Linear* matrix : {&one.gate_up, &one.down})
             untouched += config_.ternary
-                             ? ternary_bytes(matrix->ternary.rows, matrix->ternary.k, kernels_.packing) +
-                                   matrix->ternary.rows * 4
+                             ? ternary_bytes(matrix->ternary, kernels_.packing) + matrix->ternary.rows * 4
                              : static_cast<std::int64_t>(matrix->storage.bytes());
         untouched += one.sub_norm ? round_up(one.ffn, 16) * 4 : 0;
         untouched *= std::int64_t{config_.layers} * (config_.experts - config_.experts_per_token);

@@ -100,6 +100,65 @@ static long check_ternary(const Kernels& kernels, int groups, int inputs, int m,
     return 4;
 }
 
+// A matrix by input: some inputs of one token, and many tokens, against the same matrix in the scalar kernel's groups.
+static long check_by_input(const Kernels& kernels, int rows, int inputs, int m, int listed, Fill fill, Random& random) {
+    const std::string where = std::string(kernels.name) + " by input, " + std::to_string(rows) + " rows, K " +
+                              std::to_string(inputs) + ", M " + std::to_string(m) + ", " + std::to_string(listed) +
+                              " listed, " + name_of(fill);
+    const int padded = static_cast<int>(round_up(rows, group_rows)), groups = padded / group_rows;
+    Array<std::uint8_t> stripes(static_cast<std::size_t>(packed_stripes(rows)) * inputs);
+    for (std::size_t i = 0; i < stripes.size(); ++i) {
+        int byte = 0;
+        for (int field = 0; field < 4; ++field) byte |= (fill == Fill::random ? random.integer(0, 2) : 2) << 2 * field;
+        stripes[i] = static_cast<std::uint8_t>(byte);
+    }
+    std::vector<std::int8_t> values(static_cast<std::size_t>(m) * inputs);
+    for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<std::int8_t>(code_of(fill, random, static_cast<int>(i % inputs)));
+    Array<float> row_scale(padded), x_scale(m);
+    for (int i = 0; i < rows; ++i) row_scale[i] = random.real();
+    for (int i = 0; i < m; ++i) x_scale[i] = random.real();
+
+    // Many tokens.
+    Array<float> y(static_cast<std::size_t>(m) * padded), expected(y.size());
+    Array<std::int32_t> acc(y.size()), expected_acc(y.size());
+    const auto run = [&](const Kernels& table, bool by_input, Array<float>& floats, Array<std::int32_t>& sums) {
+        const Tokens x(values, m, inputs, table);
+        Array<std::uint8_t> packed(by_input ? x.k * input_bytes(padded) : ternary_bytes(padded, x.k, table.packing));
+        if (by_input)
+            repack_by_input(stripes.data(), rows, inputs, packed.data(), x.k, 0, (rows + slab_rows - 1) / slab_rows);
+        else
+            repack_ternary(stripes.data(), packed_stripes(rows), inputs, table.packing, packed.data(), x.k, 0, 0, rows);
+        Array<std::uint8_t> scratch(ternary_scratch(x.k, m));
+        table.ternary({padded, x.k, packed.data(), row_scale.data(), by_input}, 0, groups,
+                      {m, x.k, x.codes.data(), x.quads.data(), x_scale.data(), x.sum.data()},
+                      {floats.data(), sums.data(), padded}, scratch.data());
+        if (!by_input) return;
+        // Some inputs of one token, added to what is there.
+        std::vector<std::int32_t> list;
+        for (int i = 0; i < inputs; ++i)
+            if (static_cast<int>((i * 7919ll) % inputs) < listed) list.push_back(i);
+        Array<std::int32_t> total(4 * input_bytes(padded));
+        for (std::size_t i = 0; i < total.size(); ++i) total[i] = static_cast<std::int32_t>(i) - 100;
+        table.add_inputs({padded, x.k, packed.data(), row_scale.data(), true}, list.data(),
+                         static_cast<int>(list.size()), x.codes.data(), total.data());
+        for (int n = 0; n < rows; ++n) {
+            std::int64_t sum = n - 100;
+            for (const int i : list)
+                sum += (stripes[n % packed_stripes(rows) * inputs + i] >> n / packed_stripes(rows) * 2 & 3) *
+                       std::int64_t{x.codes[i]};
+            CHECK(total[n] == sum, where + ", row " + std::to_string(n));
+        }
+    };
+    run(kernels_scalar(), false, expected, expected_acc);
+    run(kernels, true, y, acc);
+    for (int t = 0; t < m; ++t) {
+        CHECK(!std::memcmp(&acc[t * padded], &expected_acc[t * padded], rows * 4), where);
+        CHECK(!std::memcmp(&y[t * padded], &expected[t * padded], rows * 4), where);
+    }
+    return 3;
+}
+
 // A head of random codes and floats: both products, and the search's two parts, against the scalar kernel.
 static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill, Random& random) {
     const std::string where = std::string(kernels.name) + " head, " + std::to_string(rows) + " rows, K " +
@@ -205,6 +264,12 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
             checks += check_head(kernels, 33, 1040, m, fill, random);
             if (!quick) checks += check_head(kernels, 32, 65536, m, fill, random);
         }
+    for (int m : token_counts)
+        for (int k : {1, 16, 37, 130})
+            checks += check_by_input(kernels, std::vector{1, 31, 32, 100, 128, 130, 256, 300}[(m + k) % 8], k, m,
+                                     std::vector{0, 1, 3, k / 3, k}[(m + 3 * k) % 5], Fill::random, random);
+    for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed})
+        checks += check_by_input(kernels, 70, quick ? 300 : 1 << 18, 1, quick ? 300 : 1 << 18, fill, random);
     return checks + check_read(kernels, random);
 }
 

@@ -124,6 +124,11 @@ class CpuBackend:
             weight_bytes_per_best=self._model.weight_bytes_per_best,
             cache_bytes_per_token=self._model.cache_bytes_per_token)
 
+    @property
+    def weight_bytes_skipped(self) -> int:
+        """Bytes of weights that decode steps did not read so far, because what they are multiplied with was zero."""
+        return self._model.weight_bytes_skipped
+
     def _set(self, name: str, tensor: TernaryTensor | NDArray) -> None:
         if isinstance(tensor, TernaryTensor):
             self._model.set_ternary(name, tensor.packed, tensor.shape[0], tensor.scale)

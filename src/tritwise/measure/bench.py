@@ -49,7 +49,7 @@ class BenchResult:
     time_to_first_token: float
     load_seconds: float
     weight_bytes: int
-    weight_bytes_per_token: int  # of a greedy step, as it is timed here
+    weight_bytes_per_token: int  # that a greedy step read on average: inputs that were zero are left out
     peak_rss_bytes: int
     decode_runs: list[float]
     prefill_runs: list[float]
@@ -97,9 +97,11 @@ def bench(path: str | Path | None = None, *, shape: str | None = None, threads: 
         _decode(backend, tokens[:_PROMPT_TOKENS], min(_WARM_UP_STEPS, decode))
         _prefill(backend, tokens[:min(prefill, prefill_chunk)], prefill_chunk)
         prefill_seconds, decode_seconds = [], []
+        skipped = backend.weight_bytes_skipped
         for _ in range(repeats):
             prefill_seconds.append(_prefill(backend, tokens[:prefill], prefill_chunk))
             decode_seconds.append(_decode(backend, tokens[:_PROMPT_TOKENS], decode))
+        skipped = (backend.weight_bytes_skipped - skipped) // (repeats * decode)
         info = backend.info
     finally:
         backend.close()
@@ -109,7 +111,7 @@ def bench(path: str | Path | None = None, *, shape: str | None = None, threads: 
         decode_tokens_per_second=decode / statistics.median(decode_seconds),
         prefill_tokens_per_second=prefill / statistics.median(prefill_seconds),
         time_to_first_token=statistics.median(prefill_seconds), load_seconds=load_seconds,
-        weight_bytes=info.weight_bytes, weight_bytes_per_token=info.weight_bytes_per_best,
+        weight_bytes=info.weight_bytes, weight_bytes_per_token=info.weight_bytes_per_best - skipped,
         peak_rss_bytes=peak_rss_bytes(), decode_runs=[decode / s for s in decode_seconds],
         prefill_runs=[prefill / s for s in prefill_seconds])
 

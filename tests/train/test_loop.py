@@ -78,6 +78,19 @@ def test_the_loss_falls_and_every_step_is_logged(whole):
     assert 0 < result["bits_per_byte"] < np.log2(300)
 
 
+def test_experts_are_trained_with_their_balance_in_the_loss(corpus, tmp_path):
+    first = []
+    for coefficient in (0.0, 0.5):
+        recipe = recipe_of(corpus[0], steps=1, router_aux_loss_coef=coefficient)
+        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+        recipe = Recipe.model_validate(recipe.model_dump() | {"model": recipe.model | experts})
+        out = tmp_path / str(coefficient)
+        train(recipe, "ternary", corpus[1], out, threads=1)
+        first.append(losses(out)[0])
+    # The balance is k when the experts share the tokens evenly, and more when not (Switch Transformer, equation 4).
+    assert 0.5 * 2 <= first[1] - first[0] < 0.5 * 2 * 4
+
+
 def test_both_variants_see_the_same_tokens(corpus, whole, tmp_path, monkeypatch):
     seen = []
     original = loop.SampleOrder.batch

@@ -114,6 +114,8 @@ class TrainRecipe(_Settings):
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     adam_eps: Positive = 1e-8
     max_grad_norm: Positive = 1.0
+    # Of models with experts: how much of the load-balancing loss is added (Hugging Face's key and default).
+    router_aux_loss_coef: NonNegative = 0.001
     checkpoint_every: Count = 1000
 
     @model_validator(mode="after")

@@ -41,10 +41,12 @@ def available_threads() -> int:
 
 def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
     """Hash of everything that decides a training run's numbers, apart from the processor."""
+    model = recipe.model_config_of(variant)
+    without = {"checkpoint_every"} if model.num_experts else {"checkpoint_every", "router_aux_loss_coef"}
     facts = {
         "seed": recipe.seed,
-        "train": recipe.train.model_dump(mode="json", exclude={"checkpoint_every"}),
-        "model": recipe.model_config_of(variant).model_dump(mode="json"),
+        "train": recipe.train.model_dump(mode="json", exclude=without),
+        "model": model.model_dump(mode="json"),
         "schedule": recipe.variants[variant].schedule.model_dump(mode="json"),
         "tokenizer": tokenizer_hash,
     }
@@ -103,11 +105,14 @@ class _Log:
 
 def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor, train: TrainRecipe,
                     step: int) -> tuple[float, float]:
-    """Gradients over the micro-batches and one update; returns (loss in nats, gradient norm before clipping)."""
+    """Gradients over the micro-batches and one update; returns (loss in nats, gradient norm before clipping).
+
+    The loss has the experts' balance in it, where there are experts.
+    """
     parts = batch.split(train.micro_batch_size or train.batch_size)
     total = torch.zeros((), dtype=torch.float64)
     for part in parts:
-        loss = model.loss(part[:, :-1], part[:, 1:])
+        loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef)
         (loss / len(parts)).backward()
         total += loss.detach().double()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)

@@ -81,8 +81,8 @@ def main() -> None:
         burst[kind]()  # warm-up
     info = model.info  # all bursts are greedy
     skipped = model.backend.weight_bytes_skipped // size if kind == "decode" else 0  # in the warm-up's steps
-    print(json.dumps({"bytes_per_token": info.weight_bytes_per_best - skipped, "kernel": info.kernel, "head": info.head}),
-          flush=True)
+    print(json.dumps({"bytes_per_token": info.weight_bytes_per_best - skipped, "kernel": info.kernel,
+                      "head": info.head}), flush=True)
     for _ in sys.stdin:
         print(burst[kind](), flush=True)
 

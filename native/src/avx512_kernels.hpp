@@ -305,7 +305,7 @@ static constexpr Kernels make_table(const char* name) {
         .sampling = sampling_kernels,
         .head8 = head8,
         .coarse = coarse,
-        .low_sums = low_sums,
+        .exact_sums = exact_sums,
         .head4 = head4,
         .best_of = best_of,
         .split_row = split_row,

@@ -1,6 +1,8 @@
 // The last norm of a chunk, and its logits or only the most likely ids.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "chunk.hpp"
@@ -53,7 +55,7 @@ PlaneRows Model::planes(int m) {
         }
     }
     for (std::int64_t column = 2 * m; column % quad; ++column) store_quad_column(nullptr, k, quads, column);
-    return {m, quads, scales_.as<float>(), sums_.as<std::int32_t>(), chunk_sums_.as<std::int32_t>()};
+    return {m, quads, scales_.as<float>(), sums_.as<std::int32_t>(), chunk_sums_.as<std::int32_t>(), nullptr};
 }
 
 void Model::head_logits(int m, float* y) {
@@ -83,7 +85,7 @@ void Model::head_best(int m, std::int32_t* best) {
             const std::int64_t k = round_up(config_.hidden, 16);
             if (begin) std::memmove(input_.as<float>(), input_.as<float>() + begin * k, floats(count * k));
             search(planes(count), best + begin);
-            // Estimates that overflow decide nothing.
+            // Estimates that overflow or miss decide nothing.
             if (std::count(best + begin, best + begin + count, unknown)) best_of_logits(count, best + begin);
         }
         return;
@@ -98,29 +100,49 @@ void Model::best_of_logits(int m, std::int32_t* best) {
         best[j] = kernels_.best_of(best_logits_.as<float>() + std::int64_t{j} * config_.vocab, config_.vocab);
 }
 
-// A pass over the high plane leaves each row's estimate and a margin; rows that could still win are computed exactly.
-void Model::search(const PlaneRows& x, std::int32_t* best) {
+// What the coarse pass reads of the tokens: hi apart from lo, and how wide each search has to be.
+void Model::prepare_search(PlaneRows& x) {
+    const int k = weights_.head.split.k;
+    auto* high = high_.as<std::int8_t>();
+    for (int token = 0; token < x.m; ++token) {
+        const std::int8_t* from = x.quads + std::int64_t{token / 2} * k * quad + token % 2 * 8;
+        std::int8_t* to = x.m == 1 ? high : high + std::int64_t{token / quad} * k * quad + token % quad * 4;
+        const int stride = x.m == 1 ? 4 : 4 * quad;
+        std::int32_t high_squares = 0, low_squares = 0;  // at most 2^14 * 65536
+        for (int i = 0; i < k; i += 4, from += 4 * quad, to += stride) {
+            std::memcpy(to, from, 4);
+            for (int j = 0; j < 4; ++j) {
+                high_squares += from[j] * from[j];
+                low_squares += from[4 + j] * from[4 + j];
+            }
+        }
+        // Stretched by what the margin itself rounds (head_kernels.hpp).
+        const double deviations = coarse_deviations * (1 + 0x1p-19);
+        for (int thread = 0; thread < pool_.size(); ++thread) {
+            CoarseSearch& search = searches_[thread * coarse_tokens + token];
+            search.high_width = static_cast<float>(deviations * 128 * std::sqrt(high_squares));
+            search.low_width = static_cast<float>(deviations * std::sqrt(low_squares));
+            search.bound = -std::numeric_limits<float>::infinity();
+            search.count = 0;
+        }
+    }
+    for (int column = x.m; x.m > 1 && column % quad; ++column) store_quad_column(nullptr, k, high, column);
+    x.high = high;
+}
+
+// A pass over the high plane leaves each row's estimate and a margin; rows that could still win are computed
+// exactly.
+void Model::search(PlaneRows x, std::int32_t* best) {
     const SplitMatrix& w = weights_.head.split;
     const std::int64_t groups = round_up(w.rows, group_rows) / group_rows;
     if (!candidates_) {
         const std::int64_t lists = std::int64_t{pool_.size()} * coarse_tokens;
         candidates_ = Buffer(lists * w.rows * sizeof(CoarseRow), Pages::lazy);
+        high_ = Buffer(std::int64_t{coarse_tokens} * w.k, Pages::lazy);
         searches_.resize(lists);
         for (std::int64_t i = 0; i < lists; ++i) searches_[i].found = candidates_.as<CoarseRow>() + i * w.rows;
     }
-    for (int token = 0; token < x.m; ++token) {
-        // |x| in steps of its scale: each code is at most half a step from its value.
-        const float* values = input_.as<float>() + std::int64_t{token} * w.k;
-        double squares = 0;
-        for (int i = 0; i < w.k; ++i) squares += double{values[i]} * values[i];
-        const double norm = std::sqrt(squares) / x.scale[token] + 0.5 * std::sqrt(double(w.k));
-        for (int thread = 0; thread < pool_.size(); ++thread) {
-            CoarseSearch& search = searches_[thread * coarse_tokens + token];
-            search.width = coarse_deviations * static_cast<float>(norm);
-            search.bound = -std::numeric_limits<float>::infinity();
-            search.count = 0;
-        }
-    }
+    prepare_search(x);
     pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int thread) {
         kernels_.coarse(w, static_cast<int>(from), static_cast<int>(to), x, &searches_[thread * coarse_tokens]);
     });
@@ -132,17 +154,13 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
     const float scale = x.scale[token];
     if (!std::isfinite(scale)) return -1;
     ++head_search_.tokens;
-    const float width = searches_[token].width;
-    // The sums and logits of the candidates that share a group.
+    // The logits, in units of the token's scale and the row's, of candidates that are computed together.
     const auto exact = [&](const CoarseRow* begin, const CoarseRow* end, auto&& use) {
-        std::int32_t low[2][group_rows];
-        kernels_.low_sums(w, begin->row / group_rows, x, token, low);
+        std::int32_t sums[2][group_rows];
+        kernels_.exact_sums(w, begin->row / exact_rows, x, token, sums);
         for (const CoarseRow* c = begin; c != end; ++c) {
-            // code = 16 h + (low - 8) + 8
-            const int i = c->row % group_rows;
-            const std::int32_t hi = 16 * c->hi + low[0][i] + 8 * x.sum[2 * token],
-                               lo = 16 * c->lo + low[1][i] + 8 * x.sum[2 * token + 1];
-            use(*c, std::fma(static_cast<float>(hi), 128.0f, static_cast<float>(lo)));
+            const int i = c->row % exact_rows;
+            use(*c, std::fma(static_cast<float>(sums[0][i]), 128.0f, static_cast<float>(sums[1][i])));
         }
     };
     const auto each_list = [&](auto&& use) {
@@ -152,7 +170,7 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
         }
     };
     // One exact logit, of the row with the best estimate, throws out most of the others.
-    CoarseRow top{-1, 0, 0, -std::numeric_limits<float>::infinity(), 0};
+    CoarseRow top{-1, -std::numeric_limits<float>::infinity(), 0};
     bool finite = true;
     each_list([&](const CoarseRow& c) {
         finite &= std::isfinite(c.upper);
@@ -164,30 +182,41 @@ std::int32_t Model::rescore(const PlaneRows& x, int token) {
     reached -= std::fabs(reached) * 0x1p-20f;
     kept_.clear();
     each_list([&](const CoarseRow& c) {
-        if (c.upper >= reached) kept_.push_back(c);
+        if (c.upper >= reached || c.row == top.row) kept_.push_back(c);
     });
     std::sort(kept_.begin(), kept_.end(), [](const CoarseRow& a, const CoarseRow& b) { return a.row < b.row; });
     std::vector<std::int64_t> starts;
     for (std::size_t i = 0; i < kept_.size(); ++i)
-        if (!i || kept_[i].row / group_rows != kept_[i - 1].row / group_rows) starts.push_back(std::int64_t(i));
+        if (!i || kept_[i].row / exact_rows != kept_[i - 1].row / exact_rows)
+            starts.push_back(std::int64_t(i));
     const auto groups = static_cast<std::int64_t>(starts.size());
     starts.push_back(static_cast<std::int64_t>(kept_.size()));
+    const float high_deviation = searches_[token].high_width / coarse_deviations,
+                low_deviation = searches_[token].low_width / coarse_deviations;
     // The exact logits take the place of the bounds.
     std::vector<float> errors(kept_.size());
+    std::atomic<bool> misjudged{false};
     pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int) {
         for (std::int64_t g = from; g < to; ++g) {
             CoarseRow* begin = kept_.data() + starts[g];
             exact(begin, kept_.data() + starts[g + 1], [&](const CoarseRow& c, float both) {
                 const std::int64_t at = &c - kept_.data();
-                const float deviation = w.spread[c.row] * w.row_scale[c.row] * width / coarse_deviations;
-                if (deviation > 0) errors[at] = std::fabs(both * w.row_scale[c.row] - c.estimate) / deviation;
+                const float deviation =
+                    (w.spread[c.row] * high_deviation + w.code_spread[c.row] * low_deviation) *
+                    w.row_scale[c.row];
+                const float error = std::fabs(both * w.row_scale[c.row] - c.estimate);
+                if (deviation > 0) errors[at] = error / deviation;
+                if (error > c.upper - c.estimate) misjudged = true;
                 kept_[at].upper = both * (scale * w.row_scale[c.row]);
             });
         }
     });
     head_search_.candidates += static_cast<std::int64_t>(kept_.size());
     head_search_.groups += groups;
-    for (float error : errors) head_search_.largest_error = std::max(head_search_.largest_error, double{error});
+    for (float error : errors)
+        head_search_.largest_error = std::max(head_search_.largest_error, double{error});
+    // Where one margin did not hold, x is not what the margins take it for: others may not hold either.
+    if (misjudged) return unknown;
     const CoarseRow* best = kept_.data();
     for (const CoarseRow& c : kept_) {
         if (c.upper > best->upper) best = &c;

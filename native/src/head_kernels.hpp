@@ -1,7 +1,9 @@
 // The float side of the head, in sixteen lanes. Included by each kernels_*.cpp behind its integer products:
 //   template <int T> void nibble_sums(plane of a group, steps, quads, stride, column_sums, sums)
-//   template <int T> void pair_sums(high and low plane of a group, ...)
-// which leave sum (nibble - 8) x and sum (16 high + low - 128) x of T columns by 32 rows, exactly.
+//   void nibble_sums_of_one(plane of a group, even steps, codes, column_sum, sums)
+//   template <int T, int rows = 32> void pair_sums(high and low plane of a group, ...)
+// which leave sum (nibble - 8) x, twice, and sum (16 high + low - 128) x, exactly: of T columns in quads, or
+// of one row of codes, by 32 rows, or by the `rows` that begin where the planes do.
 #pragma once
 
 #include "kernels.hpp"
@@ -56,27 +58,40 @@ inline void head8(const SplitMatrix& w, int begin, int end, const PlaneRows& x, 
     }
 }
 
-// Rounding of the estimate and of the exact logit that it is compared with: some units of 2^-24 of the terms' size.
+// Rounding of the estimate and of the exact logit that it is compared with. Each of the three terms of an
+// estimate rounds three times by 2^-24 of its size, their sum and its scaling three times by that of all; the
+// exact logit rounds 128 * acc_hi, of the size of these terms and the margin, and then three times by its own
+// size. Together below 16 units of 2^-24 of the terms' size; 32 are taken, and the widths are stretched by as
+// much of the margin.
 constexpr float rounding_slack = 0x1p-19f;
 
+// sum code x = 128 sum (slope h + offset + r) hi + sum (mean + (code - mean)) lo, of which the pass leaves out
+// r hi and (code - mean) lo.
 template <int T>
 inline void coarse_tokens_of(const SplitMatrix& w, int group, const PlaneRows& x, int token, CoarseSearch* searches) {
     alignas(64) std::int32_t sums[T][group_rows];
     std::int32_t column_sums[T];
-    column_sums_of(x, token, column_sums);
-    nibble_sums<T>(w.high + std::int64_t{group} * group_rows / 2 * w.k, w.k / 8,
-                   x.quads + std::int64_t{token} * 2 * w.k, std::int64_t{w.k} * 4, column_sums, sums);
-    for (int t = 0; t < T / 2 && token + t < x.m; ++t) {
+    for (int t = 0; t < T; ++t) column_sums[t] = token + t < x.m ? x.sum[2 * (token + t)] : 0;
+    const std::uint8_t* plane = w.high + std::int64_t{group} * group_rows / 2 * w.k;
+    if constexpr (T == 1) nibble_sums_of_one(plane, w.k / 8, x.high, column_sums[0], sums[0]);
+    else
+        nibble_sums<T>(plane, w.k / 8, x.high + std::int64_t{token} * w.k, std::int64_t{w.k} * quad,
+                       column_sums, sums);
+    for (int t = 0; t < T && token + t < x.m; ++t) {
         CoarseSearch& search = searches[token + t];
-        const auto total = static_cast<float>(128 * x.sum[2 * (token + t)] + x.sum[2 * (token + t) + 1]);
+        const auto high_sum = static_cast<float>(128 * x.sum[2 * (token + t)]),
+                   low_sum = static_cast<float>(x.sum[2 * (token + t) + 1]);
         for (int half = 0; half < group_rows && group * group_rows + half < w.rows; half += 16) {
             const int row = group * group_rows + half;
             const Lanes scale = load(w.row_scale + row);
-            const Lanes from_high = load(w.slope + row) * joined(sums[2 * t] + half, sums[2 * t + 1] + half);
-            const Lanes from_sum = load(w.offset + row) * set1(total);
-            const Lanes estimate = (from_high + from_sum) * scale;
-            const Lanes margin = fma(abs(from_high) + abs(from_sum), set1(rounding_slack),
-                                     load(w.spread + row) * set1(search.width)) * scale;
+            const Lanes from_high = load(w.slope + row) * (load_i32(sums[t] + half) * set1(128.0f));
+            const Lanes from_sum = load(w.offset + row) * set1(high_sum);
+            const Lanes from_low = load(w.mean + row) * set1(low_sum);
+            const Lanes estimate = (from_high + from_sum + from_low) * scale;
+            const Lanes width = fma(load(w.spread + row), set1(search.high_width),
+                                    load(w.code_spread + row) * set1(search.low_width));
+            const Lanes margin =
+                fma(abs(from_high) + abs(from_sum) + abs(from_low), set1(rounding_slack), width) * scale;
             const Lanes upper = estimate + margin;
             const bool whole = row + 16 <= w.rows;
             // Not "<": what is not a number has to be seen.
@@ -87,8 +102,7 @@ inline void coarse_tokens_of(const SplitMatrix& w, int group, const PlaneRows& x
             store(margins, margin);
             for (int i = 0; i < 16 && row + i < w.rows; ++i) {
                 if (uppers[i] < search.bound) continue;
-                search.found[search.count++] = {row + i, sums[2 * t][half + i], sums[2 * t + 1][half + i],
-                                                estimates[i], uppers[i]};
+                search.found[search.count++] = {row + i, estimates[i], uppers[i]};
                 if (estimates[i] - margins[i] > search.bound) search.bound = estimates[i] - margins[i];
             }
         }
@@ -97,20 +111,25 @@ inline void coarse_tokens_of(const SplitMatrix& w, int group, const PlaneRows& x
 
 inline void coarse(const SplitMatrix& w, int begin, int end, const PlaneRows& x, CoarseSearch* searches) {
     for (int group = begin; group < end; ++group) {
+        if (x.m == 1) {
+            coarse_tokens_of<1>(w, group, x, 0, searches);
+            continue;
+        }
         int token = 0;
-        for (; token + 4 < x.m; token += 6) coarse_tokens_of<12>(w, group, x, token, searches);
-        if (token + 2 < x.m) coarse_tokens_of<8>(w, group, x, token, searches);
-        else if (token + 1 < x.m) coarse_tokens_of<4>(w, group, x, token, searches);
+        for (; token + 8 < x.m; token += 12) coarse_tokens_of<12>(w, group, x, token, searches);
+        if (token + 4 < x.m) coarse_tokens_of<8>(w, group, x, token, searches);
+        else if (token + 2 < x.m) coarse_tokens_of<4>(w, group, x, token, searches);
         else if (token < x.m) coarse_tokens_of<2>(w, group, x, token, searches);
     }
 }
 
-// sum (low - 8) x of one token (columns 2 * token, 2 * token + 1) by the 32 rows of a group.
-inline void low_sums(const SplitMatrix& w, int group, const PlaneRows& x, int token,
-                     std::int32_t (*sums)[group_rows]) {
-    const std::int64_t at = std::int64_t{group} * group_rows / 2 * w.k;
-    nibble_sums<2>(w.low + at, w.k / 8, x.quads + std::int64_t{token / 2} * quad * w.k + token % 2 * 8,
-                   std::int64_t{w.k} * 4, x.sum + 2 * token, sums);
+inline void exact_sums(const SplitMatrix& w, int block, const PlaneRows& x, int token,
+                       std::int32_t (*sums)[group_rows]) {
+    const std::int64_t in_group = block % (group_rows / exact_rows) * exact_rows * 4,
+                       at = std::int64_t{block} * exact_rows / group_rows * group_rows / 2 * w.k + in_group;
+    pair_sums<2, exact_rows>(w.high + at, w.low + at, w.k / 8,
+                             x.quads + std::int64_t{token / 2} * quad * w.k + token % 2 * 8,
+                             std::int64_t{w.k} * quad, x.sum + 2 * token, sums);
 }
 
 // A chain of fused multiply-adds over the chunks of 32 inputs, from 0; each factor hi * 128 + lo is an integer
@@ -171,8 +190,8 @@ inline std::int32_t best_of(const float* logits, int n) {
 
 // A row of codes into both planes of a SplitMatrix, and the statistics of its high plane over `count` inputs.
 // Sums of integers below 2^14 * 65536 in size; their combination in float64.
-inline void split_row(const std::int8_t* codes, int k, int count, std::uint8_t* high, std::uint8_t* low, float* slope,
-                      float* offset, float* spread) {
+inline void split_row(const std::int8_t* codes, int k, int count, std::uint8_t* high, std::uint8_t* low,
+                      float* slope, float* offset, float* spread, float* mean, float* code_spread) {
     for (int i = 0; i < k; i += 8, high += 4 * group_rows, low += 4 * group_rows) {
         std::uint32_t a, b;
         std::memcpy(&a, codes + i, 4);
@@ -199,8 +218,13 @@ inline void split_row(const std::int8_t* codes, int k, int count, std::uint8_t* 
     const double rest = var_c - a * cov;
     *slope = static_cast<float>(a);
     *offset = static_cast<float>(mean_c - a * mean_h);
+    *mean = static_cast<float>(mean_c);
     // Rounded up: the differences above are exact to some 2^-50 of cc.
-    *spread = static_cast<float>(std::sqrt((rest > 0 ? rest : 0.0) / n + 1e-9 * cc / n) * (1 + 1e-6));
+    const auto rounded_up = [&](double squares) {
+        return static_cast<float>(std::sqrt((squares > 0 ? squares : 0.0) / n + 1e-9 * cc / n) * (1 + 1e-6));
+    };
+    *spread = rounded_up(rest);
+    *code_spread = rounded_up(var_c);
 }
 
 // A row of floats into a ChunkMatrix. For each chunk the scale among 17 that leaves the smallest squared error:

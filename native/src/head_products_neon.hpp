@@ -39,14 +39,14 @@ struct BothPlanes {
     }
 };
 
-// T columns by 32 rows, 4R at a time: at most 24 accumulators. |sum| <= 128 * 127 * K < 2^31 for K <= 65536.
-// Per 16 R bytes of a plane (128 R weights) a plane's load; 2 operations to open a nibble plane and 3 for
-// both; with one token 2 loads of 8 codes, else T/2 loads of 16; 2 R T sdot.
-template <int T, class Planes>
+// T columns by 16 or 32 rows, 4R at a time: at most 24 accumulators. |sum| <= 128 * 127 * K < 2^31 for K <=
+// 65536. Per 16 R bytes of a plane (128 R weights) a plane's load; 2 operations to open a nibble plane and 3
+// for both; with one token 2 loads of 8 codes, else T/2 loads of 16; 2 R T sdot.
+template <int T, int rows, class Planes>
 static inline void head_sums(const Planes& planes, std::int64_t steps, const std::int8_t* quads,
                              std::int64_t quad_stride, std::int32_t (*sums)[group_rows]) {
-    constexpr int R = T == 2 ? 8 : T == 4 ? 4 : 2;
-    for (int row = 0; row < group_rows; row += 4 * R) {
+    constexpr int R = T == 2 ? rows / 4 : T == 4 ? 4 : 2;
+    for (int row = 0; row < rows; row += 4 * R) {
         int32x4_t acc[R][T];
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
@@ -87,16 +87,43 @@ template <int T>
 static inline void nibble_sums(const std::uint8_t* plane, std::int64_t steps, const std::int8_t* quads,
                                std::int64_t quad_stride, const std::int32_t* column_sums,
                                std::int32_t (*sums)[group_rows]) {
-    head_sums<T>(NibblePlane{plane}, steps, quads, quad_stride, sums);
+    head_sums<T, group_rows>(NibblePlane{plane}, steps, quads, quad_stride, sums);
     for (int t = 0; t < T; ++t)
         for (int row = 0; row < group_rows; ++row) sums[t][row] -= 8 * column_sums[t];
 }
 
-template <int T>
+// Two steps at a time: `steps` is even. Per 128 bytes (256 weights): 8 loads of them and half a load of
+// codes, 8 AND, 8 shifts, 16 sdot, 2 prefetches.
+static inline void nibble_sums_of_one(const std::uint8_t* plane, std::int64_t steps, const std::int8_t* codes,
+                                      std::int32_t column_sum, std::int32_t* sums) {
+    int32x4_t acc[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) acc[r] = vdupq_n_s32(0);
+    for (std::int64_t step = 0; step < steps; step += 2, codes += 16) {
+        const int8x16_t input = vld1q_s8(codes);
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            const NibblePlane at{plane + (step + i) * 128};
+            __builtin_prefetch(at.plane + 4096);
+            __builtin_prefetch(at.plane + 4096 + 64);
+#pragma GCC unroll 8
+            for (int r = 0; r < 8; ++r) {
+                int8x16_t first, second;
+                at.open(16 * r, first, second);
+                acc[r] = dot(dot(acc[r], first, input, 2 * i), second, input, 2 * i + 1);
+            }
+        }
+    }
+    const int32x4_t shift = vdupq_n_s32(8 * column_sum);
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) vst1q_s32(sums + 4 * r, vsubq_s32(acc[r], shift));
+}
+
+template <int T, int rows = group_rows>
 static inline void pair_sums(const std::uint8_t* high, const std::uint8_t* low, std::int64_t steps,
                              const std::int8_t* quads, std::int64_t quad_stride, const std::int32_t*,
                              std::int32_t (*sums)[group_rows]) {
-    head_sums<T>(BothPlanes{high, low}, steps, quads, quad_stride, sums);
+    head_sums<T, rows>(BothPlanes{high, low}, steps, quads, quad_stride, sums);
 }
 
 }  // namespace tritwise::TRITWISE_ISA

@@ -87,17 +87,25 @@ void HeadWeights::make(const std::string& name, const RowSource& source, const K
         dense = {static_cast<int>(rows), static_cast<int>(padded), source.type, storage_.as<void>()};
         return;
     }
-    float* row_values[4] = {};  // scale, slope, offset, spread
+    float* row_values[6] = {};  // scale, slope, offset, spread, mean, code_spread
     if (kind == HeadKind::f16) {
         storage_ = Buffer(rows * padded * 2, Pages::huge);
         dense = {static_cast<int>(rows), static_cast<int>(padded), DType::f16, storage_.as<void>()};
     } else if (kind == HeadKind::int8) {
         storage_ = Buffer(stored * padded / 2, Pages::huge);
         low_ = Buffer(stored * padded / 2, Pages::huge);
-        row_values_ = Buffer(4 * stored * sizeof(float), Pages::huge);
-        for (int i = 0; i < 4; ++i) row_values[i] = row_values_.as<float>() + i * stored;
-        split = {static_cast<int>(rows), static_cast<int>(padded), storage_.as<std::uint8_t>(),
-                 low_.as<std::uint8_t>(), row_values[0], row_values[1], row_values[2], row_values[3]};
+        row_values_ = Buffer(6 * stored * sizeof(float), Pages::huge);
+        for (int i = 0; i < 6; ++i) row_values[i] = row_values_.as<float>() + i * stored;
+        split = {static_cast<int>(rows),
+                 static_cast<int>(padded),
+                 storage_.as<std::uint8_t>(),
+                 low_.as<std::uint8_t>(),
+                 row_values[0],
+                 row_values[1],
+                 row_values[2],
+                 row_values[3],
+                 row_values[4],
+                 row_values[5]};
     } else {
         chunks = {static_cast<int>(rows), static_cast<int>(padded), nullptr};
         storage_ = Buffer(groups * chunks.group_bytes(), Pages::huge);
@@ -129,7 +137,8 @@ void HeadWeights::make(const std::string& name, const RowSource& source, const K
                     const std::int64_t at = group * group_rows / 2 * padded + i * 4;
                     kernels.split_row(codes.data(), static_cast<int>(padded), static_cast<int>(k),
                                       storage_.as<std::uint8_t>() + at, low_.as<std::uint8_t>() + at,
-                                      row_values[1] + row, row_values[2] + row, row_values[3] + row);
+                                      row_values[1] + row, row_values[2] + row, row_values[3] + row,
+                                      row_values[4] + row, row_values[5] + row);
                 } else {
                     std::uint8_t* to = storage_.as<std::uint8_t>() + group * chunks.group_bytes();
                     kernels.chunk_row(values.data(), static_cast<int>(padded), to, static_cast<int>(i));

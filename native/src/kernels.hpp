@@ -151,8 +151,9 @@ struct Kernels {
     void (*head8)(const SplitMatrix&, int begin, int end, const PlaneRows&, float* y, std::ptrdiff_t stride);
     // Adds to searches[m] every row of at most coarse_tokens tokens that could have the largest logit.
     void (*coarse)(const SplitMatrix&, int begin, int end, const PlaneRows&, CoarseSearch* searches);
-    // sums[0], sums[1]: sum (low - 8) x over both planes of one token by the 32 rows of a group.
-    void (*low_sums)(const SplitMatrix&, int group, const PlaneRows&, int token, std::int32_t (*sums)[group_rows]);
+    // sums[0], sums[1]: sum code * hi and sum code * lo of one token by the exact_rows rows of a block.
+    void (*exact_sums)(const SplitMatrix&, int block, const PlaneRows&, int token,
+                       std::int32_t (*sums)[group_rows]);
     // y = scale[m] * sum over chunks of float(128 * acc_hi + acc_lo) * chunk scale, a chain of fused multiply-adds.
     void (*head4)(const ChunkMatrix&, int begin, int end, const PlaneRows&, float* y, std::ptrdiff_t stride);
     // The first of the largest, -1 when that is NaN or infinite.
@@ -160,7 +161,7 @@ struct Kernels {
 
     // For packing a head; k is a multiple of 16. `high` and `low` point to the row's first bytes in its group.
     void (*split_row)(const std::int8_t* codes, int k, int count, std::uint8_t* high, std::uint8_t* low,
-                      float* slope, float* offset, float* spread);
+                      float* slope, float* offset, float* spread, float* mean, float* code_spread);
     void (*chunk_row)(const float* values, int k, std::uint8_t* group, int row_in_group);
     void (*half_row)(const float* values, int n, std::uint16_t* out);
     bool (*all_finite)(const void* data, DType type, std::int64_t n);

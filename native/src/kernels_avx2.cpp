@@ -190,7 +190,7 @@ const Kernels& kernels_avx2() {
         .sampling = sampling_kernels,
         .head8 = head8,
         .coarse = coarse,
-        .low_sums = low_sums,
+        .exact_sums = exact_sums,
         .head4 = head4,
         .best_of = best_of,
         .split_row = split_row,

@@ -28,8 +28,8 @@ using Trace = std::map<std::string, TraceArray>;
 struct HeadSearch {
     std::int64_t tokens = 0;      // searched with a coarse pass
     std::int64_t candidates = 0;  // rows that came out of it above the best exact logit
-    std::int64_t groups = 0;      // groups of 32 rows whose low plane was read
-    double largest_error = 0;     // of a rescored row's estimate, in standard deviations of the margin's model
+    std::int64_t groups = 0;      // of exact_rows rows, computed exactly because a candidate is among them
+    double largest_error = 0;  // of a rescored row's estimate, in standard deviations of the margin's model
 };
 
 class Model {
@@ -112,7 +112,8 @@ private:
     void head_logits(int m, float* y);
     void head_best(int m, std::int32_t* best);
     void best_of_logits(int m, std::int32_t* best);
-    void search(const PlaneRows& x, std::int32_t* best);
+    void search(PlaneRows x, std::int32_t* best);
+    void prepare_search(PlaneRows& x);
     std::int32_t rescore(const PlaneRows& x, int token);
     void for_rows(const Chunk& chunk, auto&& work);
 
@@ -130,8 +131,9 @@ private:
     // The input of the product that comes next, as floats or quantised, and the int32 results when traced.
     Buffer input_, codes_, quads_, scales_, sums_, accumulators_;
     Buffer unpack_scratch_, attention_scratch_, embedding_rows_;
-    // Of the head: sums by chunks of 32 inputs, logits whose largest is wanted, candidates of the coarse pass.
-    Buffer chunk_sums_, best_logits_, candidates_;
+    // Of the head: sums by chunks of 32 inputs, logits whose largest is wanted; of the coarse pass its tokens
+    // and its candidates.
+    Buffer chunk_sums_, best_logits_, high_, candidates_;
     std::vector<CoarseSearch> searches_;  // [thread][token]
     std::vector<CoarseRow> kept_;
     const bool two_passes_;

@@ -1,5 +1,6 @@
 // Integer products of one table against the scalar one: every result exactly, nothing written beside it.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -166,7 +167,8 @@ static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill
     const int groups = (rows + group_rows - 1) / group_rows, stored = groups * group_rows;
     const int chunks = (k + chunk_k - 1) / chunk_k;
     Array<std::uint8_t> high(static_cast<std::size_t>(stored) * k / 2), low(high.size());
-    Array<float> row_scale(stored), slope(stored), offset(stored), spread(stored), values(k);
+    Array<float> row_scale(stored), slope(stored), offset(stored), spread(stored), mean(stored),
+        code_spread(stored), values(k);
     Array<std::uint8_t> nibbles(static_cast<std::size_t>(groups) * chunks * chunk_bytes);
     Array<std::int8_t> row(k);
     for (int i = 0; i < rows; ++i) {
@@ -175,30 +177,39 @@ static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill
             row[j] = static_cast<std::int8_t>(std::max(-127, code_of(fill, random, j)));
             values[j] = static_cast<float>(row[j]) * 0.125f;
         }
-        kernels.split_row(row.data(), k, k, high.data() + at, low.data() + at, slope.data() + i, offset.data() + i,
-                          spread.data() + i);
+        kernels.split_row(row.data(), k, k, high.data() + at, low.data() + at, slope.data() + i,
+                          offset.data() + i, spread.data() + i, mean.data() + i, code_spread.data() + i);
         kernels.chunk_row(values.data(), k,
                           nibbles.data() + static_cast<std::size_t>(i / group_rows) * chunks * chunk_bytes,
                           i % group_rows);
-        row_scale[i] = random.real();
+        row_scale[i] = 0.01f + std::fabs(random.real());
     }
     Array<float> scale(m);
     Array<std::int8_t> quads(static_cast<std::size_t>(round_up(2 * m, quad)) * k);
+    Array<std::int8_t> high_codes(static_cast<std::size_t>(m == 1 ? 1 : round_up(m, quad)) * k);
     Array<std::int32_t> sum(2 * m), chunk_sum(2 * m * chunks);
+    std::vector<float> width(2 * m);  // 8 |128 hi| and 8 |lo|
     for (int column = 0; column < 2 * m; ++column) {
+        double squares = 0;
         for (int j = 0; j < k; ++j) {
             const int code = code_of(fill, random, j);
             row[j] = static_cast<std::int8_t>(column % 2 ? std::clamp(code, -64, 63) : std::max(-127, code));
             sum[column] += row[j];
+            squares += row[j] * row[j];
             chunk_sum[column * chunks + j / chunk_k] += row[j];
         }
+        width[column] = static_cast<float>((column % 2 ? 8 : 8 * 128) * std::sqrt(squares));
         store_quad_column(row.data(), k, quads.data(), column);
+        if (m == 1 && !column) std::memcpy(high_codes.data(), row.data(), k);
+        if (m > 1 && column % 2 == 0) store_quad_column(row.data(), k, high_codes.data(), column / 2);
         scale[column / 2] = random.real();
     }
-    const SplitMatrix w{rows,         k,           high.data(),   low.data(), row_scale.data(),
-                        slope.data(), offset.data(), spread.data()};
+    // clang-format off
+    const SplitMatrix w{rows, k, high.data(), low.data(), row_scale.data(), slope.data(), offset.data(),
+                        spread.data(), mean.data(), code_spread.data()};
+    // clang-format on
     const ChunkMatrix w4{rows, k, nibbles.data()};
-    const PlaneRows x{m, quads.data(), scale.data(), sum.data(), chunk_sum.data()};
+    const PlaneRows x{m, quads.data(), scale.data(), sum.data(), chunk_sum.data(), high_codes.data()};
     // The last token's row ends where the rows do: the padding of the last group must not be written.
     const int stride = rows + random.integer(0, 3);
     Array<float> y(static_cast<std::size_t>(m - 1) * stride + rows), expected(y.size());
@@ -210,24 +221,51 @@ static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill
         run(kernels, y.data());
         CHECK(y.same_bits(expected), where);
     };
-    both([&](const Kernels& use, float* to) { use.head8(w, begin, groups, x, to, stride); });
     both([&](const Kernels& use, float* to) { use.head4(w4, begin, groups, x, to, stride); });
-    if (m > coarse_tokens) return 2;
-    std::int32_t sums[2][2][group_rows];
-    kernels_scalar().low_sums(w, groups - 1, x, m - 1, sums[0]);
-    kernels.low_sums(w, groups - 1, x, m - 1, sums[1]);
-    CHECK(!std::memcmp(sums[0], sums[1], sizeof(sums[0])), where + ", low plane");
+    both([&](const Kernels& use, float* to) { use.head8(w, begin, groups, x, to, stride); });
+    // The same logits, sixteen rows and one token at a time.
+    for (int block = 2 * begin; block * exact_rows < rows; ++block) {
+        const int token = block % m;
+        std::int32_t sums[2][group_rows];
+        kernels.exact_sums(w, block, x, token, sums);
+        for (int i = 0; i < exact_rows && block * exact_rows + i < rows; ++i) {
+            const int at = block * exact_rows + i;
+            const float both_planes =
+                std::fma(static_cast<float>(sums[0][i]), 128.0f, static_cast<float>(sums[1][i]));
+            CHECK(both_planes * (scale[token] * row_scale[at]) == y[token * stride + at],
+                  where + ", exact rows");
+        }
+    }
+    if (m > coarse_tokens) return 3;
     Array<CoarseRow> found(static_cast<std::size_t>(2 * m) * rows);
     std::vector<CoarseSearch> searches;
-    for (int i = 0; i < 2 * m; ++i) searches.push_back({8.0f * static_cast<float>(k), -1e30f, 0, &found[i * rows]});
+    for (int i = 0; i < 2 * m; ++i)
+        searches.push_back({width[i % m * 2], width[i % m * 2 + 1], -1e30f, 0, &found[i * rows]});
     kernels_scalar().coarse(w, begin, groups, x, searches.data());
     kernels.coarse(w, begin, groups, x, searches.data() + m);
     for (int t = 0; t < m; ++t) {
         const CoarseSearch &a = searches[t], &b = searches[m + t];
         CHECK(a.count > 0 && a.count == b.count && a.bound == b.bound, where + ", search");
         CHECK(!std::memcmp(a.found, b.found, a.count * sizeof(CoarseRow)), where + ", candidates");
+        // Codes of tokens that know nothing of the rows keep to their margins, and the best row is found.
+        if (fill != Fill::random) continue;
+        std::vector<bool> kept(rows);
+        double best = -1e300;
+        int best_row = -1;
+        for (const CoarseRow* c = b.found; c != b.found + b.count; ++c) kept[c->row] = true;
+        for (int row = begin * group_rows; row < rows; ++row) {
+            std::int32_t sums[2][group_rows];
+            kernels_scalar().exact_sums(w, row / exact_rows, x, t, sums);
+            const double exact =
+                (128.0 * sums[0][row % exact_rows] + sums[1][row % exact_rows]) * row_scale[row];
+            if (exact > best) best = exact, best_row = row;
+            for (const CoarseRow* c = b.found; c != b.found + b.count; ++c)
+                CHECK(c->row != row || std::fabs(exact - c->estimate) <= c->upper - c->estimate,
+                      where + ", margin");
+        }
+        CHECK(kept[best_row], where + ", best row");
     }
-    return 4;
+    return 5;
 }
 
 static long check_read(const Kernels& kernels, Random& random) {

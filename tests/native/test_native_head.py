@@ -11,12 +11,15 @@ KERNELS = _native.kernels()
 TOKENS = np.random.default_rng(5).integers(0, 70, 19).astype(np.int32)
 
 
-def head_model(matrix: np.ndarray, *, head: str = "int8", **settings) -> "_native.Model":
-    """A tied model whose embedding, hence head, is `matrix` float32 [vocab, hidden]."""
+def head_model(matrix: np.ndarray, *, head: str = "int8", norm: np.ndarray | None = None,
+               **settings) -> "_native.Model":
+    """A tied model whose embedding, hence head, is `matrix` float32 [vocab, hidden]; `norm`: the last one's weight."""
     vocab, hidden = matrix.shape
     c = config(vocab_size=vocab, hidden_size=hidden, num_attention_heads=2, num_key_value_heads=1,
                head_dim=hidden // 2, num_hidden_layers=1)
     weights = random_weights(c) | {"model.embed_tokens.weight": matrix.astype(np.float32)}
+    if norm is not None:
+        weights["model.norm.weight"] = norm
     return load(c, weights, head=head, **settings)
 
 
@@ -58,6 +61,35 @@ def test_the_search_finds_the_id_that_all_logits_give(kind, hidden):
                          for i in range(0, n, count)]
                 np.testing.assert_array_equal(np.concatenate(found), best)
             assert searching.head_search["tokens"] == 4 * n
+
+
+def test_the_search_finds_the_id_when_one_channel_of_the_hidden_state_is_far_larger_than_the_others():
+    rng = np.random.default_rng(8)
+    matrix = rng.normal(size=(700, 128)).astype(np.float32)
+    matrix[:, 5] *= 300  # the others then fill the lower plane of the activations alone
+    tokens, positions = rng.integers(0, 700, 40).astype(np.int32), np.arange(40, dtype=np.int32)
+    call = tokens, np.zeros(40, np.int32), positions, ints(), positions
+    expected = head_model(matrix, head_pass="one").forward(*call)[1]
+    model = head_model(matrix)
+    np.testing.assert_array_equal(model.forward(*call)[1], expected)
+    assert model.head_search["tokens"] == 40
+
+
+def test_a_token_whose_margins_do_not_hold_gets_all_logits():
+    # Rows of codes 0 to 12, whose high nibbles are equal, beside one of 127 that no hidden state shows; and hidden
+    # states along the rows, because the embedding is tied.
+    rng = np.random.default_rng(9)
+    matrix = rng.uniform(0, 400, (70, 1024)).astype(np.float32)  # beside which the layer adds nothing
+    matrix[:, 3] = 4000
+    norm = np.ones(1024, np.float32)
+    norm[3] = 0
+    tokens, positions = np.arange(40, dtype=np.int32) + 30, np.arange(40, dtype=np.int32)
+    call = tokens, np.zeros(40, np.int32), positions, ints(), positions
+    expected = head_model(matrix, head_pass="one", norm=norm).forward(*call)[1]
+    for kernel in KERNELS:
+        model = head_model(matrix, kernel=kernel, norm=norm)
+        np.testing.assert_array_equal(model.forward(*call)[1], expected)
+        assert model.head_search["largest_error"] > 8
 
 
 def test_the_search_computes_few_rows_exactly_and_says_so():

@@ -33,8 +33,13 @@ constexpr int dense_token_tile = 6;
 
 namespace tritwise::TRITWISE_ISA {
 
+// A block of either packing, and a step of a panel: 4 for each of 32 rows.
+constexpr std::int64_t step_bytes = 128;
+
 // Bytes ahead of the current load. The hardware prefetcher stops at 4 KiB pages; this runs on over them.
 constexpr int prefetch_distance = 4096;
+
+static_assert(step_bytes == block_bytes(Packing::kind));
 
 static inline __m512i broadcast4(const std::int8_t* p) {
     std::int32_t word;
@@ -60,12 +65,12 @@ static void ternary_one(const TernaryMatrix& w, int begin, int end, const Quanti
                         const ProductOutput& out) {
     const Packing packing;
     const std::int64_t blocks = w.k / block_inputs(Packing::kind);
-    const std::uint8_t* p = w.packed + begin * blocks * block_bytes;
+    const std::uint8_t* p = w.packed + begin * blocks * step_bytes;
     for (int group = begin; group < end; ++group) {
         __m512i acc[2][Packing::fields];
 #pragma GCC unroll 5
         for (int f = 0; f < Packing::fields; ++f) acc[0][f] = acc[1][f] = _mm512_setzero_si512();
-        for (std::int64_t block = 0; block < blocks; ++block, p += block_bytes) {
+        for (std::int64_t block = 0; block < blocks; ++block, p += step_bytes) {
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
             __m512i a[Packing::fields], b[Packing::fields];
@@ -125,12 +130,12 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
     const Packing packing;
     const std::int64_t blocks = w.k / block_inputs(Packing::kind),
                        quad_stride = static_cast<std::int64_t>(w.k) * quad;
-    const std::uint8_t* p = w.packed + begin * blocks * block_bytes;
+    const std::uint8_t* p = w.packed + begin * blocks * step_bytes;
     for (int group = begin; group < end; ++group) {
         __m512i acc[2][4 * Q];
 #pragma GCC unroll 12
         for (int t = 0; t < 4 * Q; ++t) acc[0][t] = acc[1][t] = _mm512_setzero_si512();
-        for (std::int64_t block = 0; block < blocks; ++block, p += block_bytes) {
+        for (std::int64_t block = 0; block < blocks; ++block, p += step_bytes) {
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
             __m512i a[Packing::fields], b[Packing::fields];
@@ -160,7 +165,7 @@ constexpr std::int64_t panel_steps = 128;  // of 128 bytes: half of a 32 KiB cac
 
 static void unpack_blocks(const std::uint8_t* p, std::int64_t blocks, std::uint8_t* panel) {
     const Packing packing;
-    for (std::int64_t block = 0; block < blocks; ++block, p += block_bytes) {
+    for (std::int64_t block = 0; block < blocks; ++block, p += step_bytes) {
         // The blocks of the next panel or group: they come while the tokens pass over this one.
         _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
         _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
@@ -171,8 +176,8 @@ static void unpack_blocks(const std::uint8_t* p, std::int64_t blocks, std::uint8
         for (int f = 0; f < Packing::fields; ++f) {
             // As if the matrix ended here: the fields of a block lie in order of their inputs.
             const std::int64_t step = Packing::input(blocks * block_inputs(Packing::kind), block, f) / 4;
-            _mm512_storeu_si512(panel + step * block_bytes, a[f]);
-            _mm512_storeu_si512(panel + step * block_bytes + 64, b[f]);
+            _mm512_storeu_si512(panel + step * step_bytes, a[f]);
+            _mm512_storeu_si512(panel + step * step_bytes + 64, b[f]);
         }
     }
 }
@@ -190,7 +195,7 @@ static inline void panel_tile(const std::uint8_t* panel, std::int64_t k, std::in
     }
     for (int segment = 0; segment < Packing::segments; ++segment) {
         const std::int8_t* codes = quads + Packing::input(k, first_block, segment) * quad;
-        for (std::int64_t i = 0; i < steps; ++i, panel += block_bytes, codes += 4 * quad) {
+        for (std::int64_t i = 0; i < steps; ++i, panel += step_bytes, codes += 4 * quad) {
             const __m512i a = _mm512_loadu_si512(panel), b = _mm512_loadu_si512(panel + 64);
 #pragma GCC unroll 12
             for (int t = 0; t < T; ++t) {
@@ -210,12 +215,12 @@ static inline void panel_tile(const std::uint8_t* panel, std::int64_t k, std::in
 static void ternary_many(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                          const ProductOutput& out, std::uint8_t* scratch) {
     const std::int64_t blocks = w.k / block_inputs(Packing::kind), at_once = panel_steps / Packing::fields;
-    auto* sums = reinterpret_cast<std::int32_t*>(scratch + panel_steps * block_bytes);
+    auto* sums = reinterpret_cast<std::int32_t*>(scratch + panel_steps * step_bytes);
     for (int group = begin; group < end; ++group) {
-        const std::uint8_t* p = w.packed + group * blocks * block_bytes;
+        const std::uint8_t* p = w.packed + group * blocks * step_bytes;
         for (std::int64_t first = 0; first < blocks; first += at_once) {
             const std::int64_t count = blocks - first < at_once ? blocks - first : at_once;
-            unpack_blocks(p + first * block_bytes, count, scratch);
+            unpack_blocks(p + first * step_bytes, count, scratch);
             const auto tile = [&](auto tokens, int token) {
                 panel_tile<decltype(tokens)::count>(scratch, w.k, first, count,
                                                     x.quads + std::int64_t{token} * w.k, sums + token * group_rows);

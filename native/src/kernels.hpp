@@ -89,9 +89,9 @@ struct SamplingKernels {
 };
 
 // Bytes of scratch that a ternary product needs: unpacked rows and sums of the tokens, or tables of up to
-// four tokens and the codes that they were made from.
+// eight tokens and the codes that they were made from.
 constexpr std::int64_t ternary_scratch(std::int64_t k, std::int64_t m) {
-    return 48 * k + 16384 + (m + 16) * group_rows * 4;
+    return 96 * k + 16384 + (m + 16) * group_rows * 4;
 }
 
 struct Kernels {

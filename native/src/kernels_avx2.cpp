@@ -2,8 +2,8 @@
 // saturation, so every use below states why its sums stay inside int16.
 //
 // Three weights in five bits (native/README.md): a triple v = w0 + 3 w1 + 9 w2 is a sign and |v| in a nibble,
-// and a ymm holds one triple, or two, of each of the 32 rows of a group. For up to four tokens the product of
-// a triple is looked up by vpshufb among 14 sums of three inputs; for more the weights are unpacked and
+// and a ymm holds one triple, or two, of each of the 32 rows of a group. For up to eight tokens the product
+// of a triple is looked up by vpshufb among 14 sums of three inputs; for more the weights are unpacked and
 // multiplied.
 #define TRITWISE_ISA avx2
 #include "kernels.hpp"
@@ -155,11 +155,11 @@ static inline void prefetch_block(const std::uint8_t* p) {
     for (int i = 0; i < block; i += 64) _mm_prefetch(reinterpret_cast<const char*>(p + i), _MM_HINT_T0);
 }
 
-// `count` tokens by the rows of groups [begin, end), with sums_of_block() of [K/24][count]. 160 bytes, 768
-// weights, take 6 loads, 10 logic, 5 shifts, 7 adds, 3 prefetches, and for each token 16 loads, 16 vpshufb,
-// 16 vpsignb, 18 adds, 2 unpacks, 2 vpmaddubsw.
+// `count` tokens from `token` on by the rows of groups [begin, end), with sums_of_block() of [K/24][count].
+// 160 bytes, 768 weights, take 6 loads, 10 logic, 5 shifts, 7 adds, 3 prefetches, and for each token 16
+// loads, 16 vpshufb, 16 vpsignb, 18 adds, 2 unpacks, 2 vpmaddubsw.
 template <int count>
-static void look_up(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
+static void look_up(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x, int token,
                     const ProductOutput& out, const std::uint8_t* sums) {
     const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi8(1),
                   digits = _mm256_set1_epi16(digit << 8 | 1);
@@ -219,12 +219,24 @@ static void look_up(const TernaryMatrix& w, int begin, int end, const QuantisedR
         }
         for (int t = 0; t < count; ++t)
             for (int i = 0; i < 4; ++i)
-                write(out, w.row_scale, group * group_rows + 8 * i, t, acc[t][i], x.scale[t]);
+                write(out, w.row_scale, group * group_rows + 8 * i, token + t, acc[t][i], x.scale[token + t]);
     }
 }
 
-// The tables of x behind the codes that they were made from: a thread is given a product in several runs of
-// rows, and makes them once. While it does, the rows that come first are fetched.
+constexpr int look_up_tokens = 8;  // up to these: 8 K of scratch for their codes, 8 * 32 / 3 K for tables
+
+// Tables of `count` tokens of a quad.
+static std::uint8_t* make_sums(const std::int8_t* codes, std::int64_t step, int count, std::int64_t blocks,
+                               const std::uint8_t* rows, std::uint8_t* to) {
+    for (std::int64_t b = 0; b < blocks; ++b, rows += block, codes += 6 * step) {
+        prefetch_block(rows);
+        for (int t = 0; t < count; ++t, to += 256) sums_of_block(codes + 4 * t, step, to);
+    }
+    return to;
+}
+
+// The tables of x, quad by quad, behind the codes that they were made from: a thread is given a product in
+// several runs of rows, and makes them once. While it does, the rows that come first are fetched.
 struct Kept {
     std::int64_t m, k;  // 0: none
 };
@@ -233,23 +245,21 @@ static const std::uint8_t* sums_of(const QuantisedRows& x, const std::uint8_t* r
     auto* kept = reinterpret_cast<Kept*>(scratch);
     auto* codes = reinterpret_cast<std::int8_t*>(scratch + 64);
     const std::int8_t* source = x.m == 1 ? x.codes : x.quads;
-    const std::int64_t bytes = x.m == 1 ? x.k : std::int64_t{quad} * x.k;
-    std::uint8_t* sums = scratch + 64 + (bytes + 63) / 64 * 64;
+    const std::int64_t bytes = x.m == 1 ? x.k : (x.m + quad - 1) / quad * quad * std::int64_t{x.k};
+    std::uint8_t *sums = scratch + 64 + (bytes + 63) / 64 * 64, *to = sums;
     if (kept->m == x.m && kept->k == x.k && !std::memcmp(codes, source, static_cast<std::size_t>(bytes)))
         return sums;
     *kept = {x.m, x.k};
     std::memcpy(codes, source, static_cast<std::size_t>(bytes));
     const std::int64_t blocks = x.k / block_inputs(TernaryPacking::three_in_five_bits);
-    const std::int64_t step = x.m == 1 ? 4 : 4 * quad;  // between neighbouring four codes of a token
-    std::uint8_t* to = sums;
-    for (std::int64_t b = 0; b < blocks; ++b, rows += block, source += 6 * step) {
-        prefetch_block(rows);
-        for (int t = 0; t < x.m; ++t, to += 256) sums_of_block(source + 4 * t, step, to);
+    if (x.m == 1) {
+        make_sums(source, 4, 1, blocks, rows, to);
+    } else {
+        for (int token = 0; token < x.m; token += quad, source += quad * x.k)
+            to = make_sums(source, 4 * quad, x.m - token < quad ? x.m - token : quad, blocks, rows, to);
     }
     return sums;
 }
-
-constexpr int look_up_tokens = 4;  // up to these; 48 K of scratch holds four tokens' codes and tables
 
 // Some blocks of 32 rows to bytes w + 1, [steps][4 vectors][8 rows][4 inputs]: vector i holds rows 4i .. 4i+3
 // and 16+4i .. 16+4i+3. 384 weights take 5 loads, 10 shifts, 16 AND, 8 vpshufb, 4 blends, 4 adds, 8 unpacks,
@@ -367,10 +377,16 @@ static void ternary_panels(const TernaryMatrix& w, int begin, int end, const Qua
 static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                     const ProductOutput& out, std::uint8_t* scratch) {
     if (x.m > look_up_tokens) return ternary_panels(w, begin, end, x, out, scratch);
-    const std::int64_t group_bytes = w.k / block_inputs(TernaryPacking::three_in_five_bits) * block;
-    const std::uint8_t* sums = sums_of(x, w.packed + begin * group_bytes, scratch);
-    const auto run = x.m == 1 ? look_up<1> : x.m == 2 ? look_up<2> : x.m == 3 ? look_up<3> : look_up<4>;
-    run(w, begin, end, x, out, sums);
+    const std::int64_t blocks = w.k / block_inputs(TernaryPacking::three_in_five_bits);
+    const std::uint8_t* sums = sums_of(x, w.packed + begin * blocks * block, scratch);
+    for (int token = 0; token < x.m; token += quad, sums += blocks * quad * 256) {
+        const int left = x.m - token;
+        const auto run = left == 1   ? look_up<1>
+                         : left == 2 ? look_up<2>
+                         : left == 3 ? look_up<3>
+                                     : look_up<quad>;
+        run(w, begin, end, x, token, out, sums);
+    }
 }
 
 static std::uint64_t read(const void* data, std::size_t size) {

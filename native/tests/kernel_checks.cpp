@@ -136,7 +136,7 @@ static long check_scratch(const Kernels& kernels, Random& random) {
         CHECK(acc.same_bits(expected), std::string(kernels.name) + " scratch, M " + std::to_string(m));
         ++checks;
     };
-    for (int m : {1, 2, 3, 4, most, 1, 2, 4}) {
+    for (int m : {1, 2, 4, 5, 8, most, 1, 2, 4, 7}) {
         std::vector<std::int8_t> values(static_cast<std::size_t>(m) * inputs);
         for (std::int8_t& value : values) value = static_cast<std::int8_t>(random.integer(-128, 127));
         check(values, m);

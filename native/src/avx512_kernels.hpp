@@ -34,8 +34,13 @@ constexpr int dense_token_tile = 6;
 
 namespace tritwise::TRITWISE_ISA {
 
+// A block of either packing, and a step of a panel: 4 for each of 32 rows.
+constexpr std::int64_t step_bytes = 128;
+
 // Bytes ahead of the current load. The hardware prefetcher stops at 4 KiB pages; this runs on over them.
 constexpr int prefetch_distance = 4096;
+
+static_assert(step_bytes == block_bytes(Packing::kind));
 
 static inline __m512i broadcast4(const std::int8_t* p) {
     std::int32_t word;
@@ -61,12 +66,12 @@ static void ternary_one(const TernaryMatrix& w, int begin, int end, const Quanti
                         const ProductOutput& out) {
     const Packing packing;
     const std::int64_t blocks = w.k / block_inputs(Packing::kind);
-    const std::uint8_t* p = w.packed + begin * blocks * block_bytes;
+    const std::uint8_t* p = w.packed + begin * blocks * step_bytes;
     for (int group = begin; group < end; ++group) {
         __m512i acc[2][Packing::fields];
 #pragma GCC unroll 5
         for (int f = 0; f < Packing::fields; ++f) acc[0][f] = acc[1][f] = _mm512_setzero_si512();
-        for (std::int64_t block = 0; block < blocks; ++block, p += block_bytes) {
+        for (std::int64_t block = 0; block < blocks; ++block, p += step_bytes) {
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
             __m512i a[Packing::fields], b[Packing::fields];
@@ -126,12 +131,12 @@ static void ternary_few(const TernaryMatrix& w, int begin, int end, const Quanti
     const Packing packing;
     const std::int64_t blocks = w.k / block_inputs(Packing::kind),
                        quad_stride = static_cast<std::int64_t>(w.k) * quad;
-    const std::uint8_t* p = w.packed + begin * blocks * block_bytes;
+    const std::uint8_t* p = w.packed + begin * blocks * step_bytes;
     for (int group = begin; group < end; ++group) {
         __m512i acc[2][4 * Q];
 #pragma GCC unroll 12
         for (int t = 0; t < 4 * Q; ++t) acc[0][t] = acc[1][t] = _mm512_setzero_si512();
-        for (std::int64_t block = 0; block < blocks; ++block, p += block_bytes) {
+        for (std::int64_t block = 0; block < blocks; ++block, p += step_bytes) {
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
             _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
             __m512i a[Packing::fields], b[Packing::fields];
@@ -175,14 +180,14 @@ struct ByInput {
     static std::int64_t input(std::int64_t, std::int64_t block, int) { return block * 4; }
     static std::int64_t blocks(const TernaryMatrix& w) { return w.k / 4; }
     static void unpack(const TernaryMatrix& w, int group, std::int64_t first, std::int64_t count, std::uint8_t* panel) {
-        unpack_inputs(w, group, first * 4, count * 4, panel);
+        unpack_inputs<false>(w, group, first * 4, count * 4, panel);
     }
 };
 
 void ByGroup::unpack(const TernaryMatrix& w, int group, std::int64_t first, std::int64_t count, std::uint8_t* panel) {
-    const std::uint8_t* p = w.packed + (group * blocks(w) + first) * block_bytes;
+    const std::uint8_t* p = w.packed + (group * blocks(w) + first) * step_bytes;
     const Packing packing;
-    for (std::int64_t block = 0; block < count; ++block, p += block_bytes) {
+    for (std::int64_t block = 0; block < count; ++block, p += step_bytes) {
         // The blocks of the next panel or group: they come while the tokens pass over this one.
         _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance), _MM_HINT_T0);
         _mm_prefetch(reinterpret_cast<const char*>(p + prefetch_distance + 64), _MM_HINT_T0);
@@ -193,8 +198,8 @@ void ByGroup::unpack(const TernaryMatrix& w, int group, std::int64_t first, std:
         for (int f = 0; f < Packing::fields; ++f) {
             // As if the matrix ended here: the fields of a block lie in order of their inputs.
             const std::int64_t step = input(count * block_inputs(Packing::kind), block, f) / 4;
-            _mm512_storeu_si512(panel + step * block_bytes, a[f]);
-            _mm512_storeu_si512(panel + step * block_bytes + 64, b[f]);
+            _mm512_storeu_si512(panel + step * step_bytes, a[f]);
+            _mm512_storeu_si512(panel + step * step_bytes + 64, b[f]);
         }
     }
 }
@@ -212,7 +217,7 @@ static inline void panel_tile(const std::uint8_t* panel, std::int64_t k, std::in
     }
     for (int segment = 0; segment < Order::segments; ++segment) {
         const std::int8_t* codes = quads + Order::input(k, first_block, segment) * quad;
-        for (std::int64_t i = 0; i < steps; ++i, panel += block_bytes, codes += 4 * quad) {
+        for (std::int64_t i = 0; i < steps; ++i, panel += step_bytes, codes += 4 * quad) {
             const __m512i a = _mm512_loadu_si512(panel), b = _mm512_loadu_si512(panel + 64);
 #pragma GCC unroll 12
             for (int t = 0; t < T; ++t) {
@@ -233,7 +238,7 @@ template <class Order>
 static void ternary_many(const TernaryMatrix& w, int begin, int end, const QuantisedRows& x,
                          const ProductOutput& out, std::uint8_t* scratch) {
     const std::int64_t blocks = Order::blocks(w), at_once = panel_steps / Order::fields;
-    auto* sums = reinterpret_cast<std::int32_t*>(scratch + panel_steps * block_bytes);
+    auto* sums = reinterpret_cast<std::int32_t*>(scratch + panel_steps * step_bytes);
     for (int group = begin; group < end; ++group) {
         for (std::int64_t first = 0; first < blocks; first += at_once) {
             const std::int64_t count = blocks - first < at_once ? blocks - first : at_once;

@@ -8,8 +8,10 @@
 
 namespace tritwise::TRITWISE_ISA {
 
-// Inputs [first, first + count) of a group of 32 rows to bytes [count/4][32 rows][4]; both are multiples of 4. Per 4
-// inputs: 4 loads, 4 shifts, 4 AND, 8 interleavings, 4 stores, 4 prefetches.
+// Inputs [first, first + count) of a group of 32 rows to bytes [count/4][32 rows][4]; both are multiples of 4. The rows
+// lie in order, or, `by_halves`, as [4 vectors] of the rows 4i .. 4i + 3 and 16 + 4i .. 16 + 4i + 3. Per 4 inputs: 4
+// loads, 4 shifts, 4 AND, 8 interleavings, 4 stores, 4 prefetches; by halves 4 permutations.
+template <bool by_halves>
 static inline void unpack_inputs(const TernaryMatrix& w, int group, std::int64_t first, std::int64_t count,
                                  std::uint8_t* panel) {
     constexpr int groups = slab_rows / group_rows, ahead = 32;  // inputs; each is another line of the cache
@@ -26,10 +28,17 @@ static inline void unpack_inputs(const TernaryMatrix& w, int group, std::int64_t
         const __m256i a = field(0), b = field(1), c = field(2), d = field(3);
         const __m256i ab[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
         const __m256i cd[2] = {_mm256_unpacklo_epi8(c, d), _mm256_unpackhi_epi8(c, d)};
-        for (int half = 0; half < 2; ++half) {
-            auto* to = reinterpret_cast<__m256i*>(panel + 64 * half);
-            _mm256_storeu_si256(to, _mm256_unpacklo_epi16(ab[half], cd[half]));
-            _mm256_storeu_si256(to + 1, _mm256_unpackhi_epi16(ab[half], cd[half]));
+        const __m256i rows[4] = {_mm256_unpacklo_epi16(ab[0], cd[0]), _mm256_unpackhi_epi16(ab[0], cd[0]),
+                                 _mm256_unpacklo_epi16(ab[1], cd[1]), _mm256_unpackhi_epi16(ab[1], cd[1])};
+        auto* to = reinterpret_cast<__m256i*>(panel);
+        for (int i = 0; i < 4; ++i) {
+            if constexpr (!by_halves) {
+                _mm256_storeu_si256(to + i, rows[i]);
+            } else if (i % 2) {
+                _mm256_storeu_si256(to + i, _mm256_permute2x128_si256(rows[i / 2], rows[i / 2 + 2], 0x31));
+            } else {
+                _mm256_storeu_si256(to + i, _mm256_permute2x128_si256(rows[i / 2], rows[i / 2 + 2], 0x20));
+            }
         }
     }
 }

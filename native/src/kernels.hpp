@@ -16,15 +16,19 @@
 namespace tritwise {
 
 constexpr int group_rows = 32;     // rows that are stored interleaved; weights are padded to it
-constexpr int block_bytes = 128;   // a block of packed ternary codes: 4 bytes for each of the 32 rows
 constexpr int quad = 4;            // tokens that are interleaved for products with M > 1
 
-// How weights lie in a block (native/README.md): four in a byte, which every processor takes apart with an AND,
-// or five, which needs a byte permutation over 64 entries.
-enum class TernaryPacking { four_a_byte, five_a_byte };
+// How weights lie in a block of 32 rows (native/README.md): four in a byte, which every processor takes apart
+// with an AND; five, which needs a byte permutation over 64 entries; or three in five bits, looked up among
+// 16 sums of inputs.
+enum class TernaryPacking { four_a_byte, five_a_byte, three_in_five_bits };
 // Inputs of a block; K is padded to a multiple.
 constexpr int block_inputs(TernaryPacking packing) {
-    return packing == TernaryPacking::four_a_byte ? 16 : 20;
+    return packing == TernaryPacking::four_a_byte ? 16 : packing == TernaryPacking::five_a_byte ? 20 : 24;
+}
+// Bytes of a block: 4 for each row, or 5.
+constexpr int block_bytes(TernaryPacking packing) {
+    return group_rows * (packing == TernaryPacking::three_in_five_bits ? 5 : 4);
 }
 
 enum class DType { f32, f16, bf16 };
@@ -94,9 +98,10 @@ struct SamplingKernels {
     void (*mask)(float* row, std::int64_t n, const std::uint32_t* mask);
 };
 
-// Bytes of scratch that a ternary product needs: unpacked rows, and sums of the tokens.
+// Bytes of scratch that a ternary product needs: unpacked rows and sums of the tokens, or tables of up to
+// eight tokens and the codes that they were made from.
 constexpr std::int64_t ternary_scratch(std::int64_t k, std::int64_t m) {
-    return group_rows * k + 16384 + (m + 16) * group_rows * 4;
+    return 96 * k + 16384 + (m + 16) * group_rows * 4;
 }
 
 struct Kernels {
@@ -104,8 +109,9 @@ struct Kernels {
     TernaryPacking packing;
     int query_tile;
 
-    // Products over groups of rows [begin, end). `scratch` holds ternary_scratch() bytes, aligned to 64. A matrix by
-    // input is unpacked for each group: only many tokens are worth it.
+    // Products over groups of rows [begin, end). `scratch` holds ternary_scratch() bytes, aligned to 64. It is zeroed
+    // before its first use and then written by this function only, which may keep there what the next call can use.
+    // A matrix by input is unpacked for each group: only many tokens are worth it.
     void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&,
                     const ProductOutput&, std::uint8_t* scratch);
     // Of a matrix by input and one token: sums[row] += (weight + 1) * codes[i] over the listed inputs i. sums holds

@@ -40,20 +40,51 @@ static void pack_five(const std::uint8_t* fields, std::int64_t padded_k, std::ui
     }
 }
 
+static std::uint64_t load_bytes(const std::uint8_t* p) {
+    std::uint64_t word;
+    std::memcpy(&word, p, sizeof(word));  // little-endian on every processor that this runs on
+    return word;
+}
+
+// One row of codes + 1 [padded_k] into its five bytes of each block. Triple i holds inputs i, 8 + i and 16 +
+// i of a block as v = w0 + 3 w1 + 9 w2, -13..13: bit 7 - i of the first byte is set where v < 0, and a nibble
+// of the others is |v|, the lower one first. Eight triples at a time in the bytes of a word; none carries
+// into the next.
+static void pack_three(const std::uint8_t* fields, std::int64_t padded_k, std::uint8_t* to) {
+    constexpr std::uint64_t ones = 0x0101010101010101;
+    for (std::int64_t i = 0; i < padded_k; i += 24, to += block_bytes(TernaryPacking::three_in_five_bits)) {
+        std::uint64_t f[3];
+        for (int j = 0; j < 3; ++j) f[j] = load_bytes(fields + i + 8 * j);
+        const std::uint64_t moved = f[0] + 3 * f[1] + 9 * f[2] + ones * 115;  // v + 128
+        const std::uint64_t negative = ~moved >> 7 & ones;
+        // The lower seven bits hold v, or 128 + v below zero: the complement of that is |v| - 1.
+        const std::uint64_t size = ((moved ^ negative * 0x7F) & ones * 0x7F) + negative;
+        const std::uint64_t pairs = size | size >> 4;  // bytes 0, 2, 4, 6: two triples each
+        // Byte i of `negative` to bit 7 - i of the uppermost byte: 2^(8 i) times 2^(63 - 9 i).
+        to[0] = static_cast<std::uint8_t>(negative * 0x8040201008040201 >> 56);
+        for (int j = 0; j < 4; ++j) to[group_rows * (1 + j)] = static_cast<std::uint8_t>(pairs >> 16 * j);
+    }
+}
+
 void repack_ternary(const std::uint8_t* source, std::int64_t stripes, std::int64_t k, TernaryPacking packing,
                     std::uint8_t* groups, std::int64_t padded_k, std::int64_t first, std::int64_t begin,
                     std::int64_t end) {
-    const std::int64_t blocks = padded_k / block_inputs(packing);
+    const std::int64_t blocks = padded_k / block_inputs(packing), size = block_bytes(packing);
     std::vector<std::uint8_t> fields(padded_k, 0), bytes(blocks * 4);
     for (std::int64_t i = begin; i < end; ++i) {
         const std::uint8_t* from = source + i % stripes * k;
         const int shift = static_cast<int>(i / stripes) * 2;
         for (std::int64_t j = 0; j < k; ++j) fields[j] = from[j] >> shift & 3;
-        (packing == TernaryPacking::four_a_byte ? pack_four : pack_five)(fields.data(), padded_k, bytes.data());
-        const std::int64_t row = first + i;
-        std::uint8_t* to = groups + row / group_rows * blocks * block_bytes + row % group_rows * 4;
-        for (std::int64_t block = 0; block < blocks; ++block, to += block_bytes)
-            std::memcpy(to, bytes.data() + block * 4, 4);
+        const std::int64_t row = first + i, lane = row % group_rows;
+        std::uint8_t* to = groups + row / group_rows * blocks * size;
+        if (packing == TernaryPacking::three_in_five_bits) {
+            pack_three(fields.data(), padded_k, to + lane);
+        } else {
+            (packing == TernaryPacking::four_a_byte ? pack_four : pack_five)(fields.data(), padded_k,
+                                                                             bytes.data());
+            for (std::int64_t block = 0; block < blocks; ++block, to += size)
+                std::memcpy(to + lane * 4, bytes.data() + block * 4, 4);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ bool has_code_zero(const std::uint8_t* packed, std::int64_t bytes, int field);
 
 // Bytes of a TernaryMatrix in groups.
 inline std::int64_t ternary_bytes(std::int64_t rows, std::int64_t k, TernaryPacking packing) {
-    return rows / group_rows * (k / block_inputs(packing)) * block_bytes;
+    return rows / group_rows * (k / block_inputs(packing)) * block_bytes(packing);
 }
 inline std::int64_t ternary_bytes(const TernaryMatrix& w, TernaryPacking packing) {
     return w.by_input ? w.k * input_bytes(w.rows) : ternary_bytes(w.rows, w.k, packing);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "checks.hpp"
@@ -160,6 +161,54 @@ static long check_by_input(const Kernels& kernels, int rows, int inputs, int m, 
     return 3;
 }
 
+// A kernel may keep in its scratch what it made of the inputs: other inputs of the same shape, another number
+// of tokens in between, and runs of rows must not show it.
+static long check_scratch(const Kernels& kernels, Random& random) {
+    constexpr int groups = 3, rows = groups * group_rows, inputs = 131, most = 9;
+    Array<std::uint8_t> stripes(static_cast<std::size_t>(packed_stripes(rows)) * inputs);
+    for (std::size_t i = 0; i < stripes.size(); ++i)
+        for (int field = 0; field < 4; ++field)
+            stripes[i] |= static_cast<std::uint8_t>(random.integer(0, 2) << 2 * field);
+    Array<float> row_scale(rows), x_scale(most);
+    const auto packed_for = [&](const Kernels& table) {
+        const auto k = round_up(inputs, block_inputs(table.packing));
+        auto packed = std::make_unique<Array<std::uint8_t>>(ternary_bytes(rows, k, table.packing));
+        repack_ternary(stripes.data(), packed_stripes(rows), inputs, table.packing, packed->data(), k, 0, 0,
+                       rows);
+        return packed;
+    };
+    const auto packed = packed_for(kernels), expected_packed = packed_for(kernels_scalar());
+    const auto scratch_bytes = ternary_scratch(round_up(inputs, 48), most);
+    Array<std::uint8_t> scratch(scratch_bytes), scalar_scratch(scratch_bytes);
+    long checks = 0;
+    const auto check = [&](const std::vector<std::int8_t>& values, int m) {
+        Array<std::int32_t> acc(static_cast<std::size_t>(m) * rows), expected(acc.size());
+        const auto run = [&](const Kernels& table, const Array<std::uint8_t>& weights, int begin, int end,
+                             Array<std::int32_t>& to, std::uint8_t* work) {
+            const Tokens x(values, m, inputs, table);
+            table.ternary({rows, x.k, weights.data(), row_scale.data()}, begin, end,
+                          {m, x.k, x.codes.data(), x.quads.data(), x_scale.data(), x.sum.data()},
+                          {nullptr, to.data(), rows}, work);
+        };
+        run(kernels_scalar(), *expected_packed, 0, groups, expected, scalar_scratch.data());
+        for (int group = 0; group < groups; ++group)
+            run(kernels, *packed, group, group + 1, acc, scratch.data());
+        CHECK(acc.same_bits(expected), std::string(kernels.name) + " scratch, M " + std::to_string(m));
+        ++checks;
+    };
+    for (int m : {1, 2, 4, 5, 8, most, 1, 2, 4, 7}) {
+        std::vector<std::int8_t> values(static_cast<std::size_t>(m) * inputs);
+        for (std::int8_t& value : values) value = static_cast<std::int8_t>(random.integer(-128, 127));
+        check(values, m);
+        check(values, m);
+        values.back() = static_cast<std::int8_t>(~values.back());
+        check(values, m);
+        check(std::vector<std::int8_t>(static_cast<std::size_t>(most) * inputs, 1), most);
+        check(values, m);
+    }
+    return checks;
+}
+
 // A head of random codes and floats: both products, and the search's two parts, against the scalar kernel.
 static long check_head(const Kernels& kernels, int rows, int k, int m, Fill fill, Random& random) {
     const std::string where = std::string(kernels.name) + " head, " + std::to_string(rows) + " rows, K " +
@@ -285,7 +334,7 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
     Random random(1);
     long checks = 0;
     for (int m : token_counts)
-        for (int k : {1, 16, 20, 37, 112, 523, 1300})
+        for (int k : {1, 16, 20, 24, 37, 112, 523, 1300})
             checks += check_ternary(kernels, 1 + m % 3, k, m, Fill::random, random);
     for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed}) {
         for (int m : {1, 2, 6, 11, 14}) checks += check_ternary(kernels, 1, 1040, m, fill, random);
@@ -308,6 +357,7 @@ long check_integer_kernels(const Kernels& kernels, bool quick) {
                                      std::vector{0, 1, 3, k / 3, k}[(m + 3 * k) % 5], Fill::random, random);
     for (Fill fill : {Fill::largest, Fill::smallest, Fill::opposed})
         checks += check_by_input(kernels, 70, quick ? 300 : 1 << 18, 1, quick ? 300 : 1 << 18, fill, random);
+    checks += check_scratch(kernels, random);
     return checks + check_read(kernels, random);
 }
 

@@ -184,8 +184,9 @@ def test_a_model_tells_what_it_is_and_what_it_holds():
     weights = random_weights(c)
     model = load(c, weights, threads=2)
     assert (model.threads, model.kernel, model.head) == (2, KERNEL, "stored")
-    # Bytes of a row: a quarter of its inputs, or a fifth in whole blocks of twenty.
-    row = {inner: -(-inner // 20) * 4 if KERNEL == "avx512vbmi" else inner // 4 for inner in (256, 512)}
+    # Bytes of a row in whole blocks: 4 for 20 inputs, 5 for 24, or 4 for 16.
+    inputs, size = {"avx512vbmi": (20, 4), "avx2": (24, 5)}.get(KERNEL, (16, 4))
+    row = {inner: -(-inner // inputs) * size for inner in (256, 512)}
     codes = 2 * ((256 * 2 + 2 * 128 + 2 * 512) * row[256] + 256 * row[512])
     floats = sum(weight.nbytes for weight in weights.values() if not isinstance(weight, tuple))
     scales = 2 * 4 * (256 + 128 * 2 + 256 + 2 * 512 + 256)

@@ -35,7 +35,7 @@ class LlamaBench:
 
     def __init__(self, program: str, binaries: Path, shape: str, cache: Path, *, kind: str, head: str,
                  architecture: str, flags: Sequence[str] = (), dense: bool = False) -> None:
-        self._binaries, self._shape, self._cache, self._dense = binaries, shape, cache, dense
+        self._binaries, self._shape, self._cache, self._dense = binaries.resolve(), shape, cache.resolve(), dense
         self._kind, self._head, self._architecture = kind, head, architecture
         self._flags = tuple(flags)
         self.name = " ".join((f"{program} {kind}" + ("" if dense else f", head {head}"), *flags))
@@ -90,10 +90,11 @@ def model_file(shape: str, cache: Path, kind: str, head: str, architecture: str)
 
 
 def run(command: Sequence[str]) -> Finished:
-    """Run a process to its end. RefusedError with its last words when it fails."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    """Run a process to its end, in a folder that goes with it: some leave a log. RefusedError when it fails."""
+    with (tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors,
+          tempfile.TemporaryDirectory() as folder):
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=errors, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=output, stderr=errors, stdin=subprocess.DEVNULL, cwd=folder)
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:

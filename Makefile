@@ -1,6 +1,7 @@
 # make run    set everything up, then train, export, run and report the quickstart
 # make test   set up what the tests need, then run them all
 # make test-arm, make test-avx2   the native core on processors that this one is not, under qemu-user
+# make test-avx512                the same for AVX-512, under Bochs
 #
 # Everything is installed into .venv; a stamp file there remembers what is installed, so that a second call starts at
 # once. Another interpreter: make run PYTHON=python3.12
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --constraint constraints.txt
 # The installation is repeated when one of these changes; changed Python files need none (it is editable).
 INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shell find native/src -name '*.?pp' | sort)
 
-.PHONY: run test test-slow test-arm test-avx2 build clean check-tools
+.PHONY: run test test-slow test-arm test-avx2 test-avx512 build clean check-tools
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed-run
@@ -26,12 +27,15 @@ test: $(VENV)/installed-test
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
 
-# Minutes each, and Debian's qemu-user: not part of `make test`.
+# Minutes each, and Debian's qemu-user or Bochs: not part of `make test`.
 test-arm:
 	native/tests/emulate.sh arm
 
 test-avx2:
 	native/tests/emulate.sh avx2
+
+test-avx512:
+	native/tests/emulate.sh avx512
 
 # The native core alone, after a change to it that should not touch anything else.
 build: $(VENV)/created

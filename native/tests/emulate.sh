@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The check program on processors that this machine is not, under qemu-user: correctness only, speed says nothing.
+# The check program on processors that this machine is not, emulated: correctness only, speed says nothing.
 #
 #     native/tests/emulate.sh arm     aarch64 with dot products (the kernel neon) and without (scalar)
 #     native/tests/emulate.sh avx2    x86-64 with AVX2 and FMA but no AVX-512 (avx2), and without AVX2 (scalar)
+#     native/tests/emulate.sh avx512  x86-64 with AVX-512 VNNI and VBMI, without VBMI, and without VNNI (avx2)
 #
 # Each run has to choose the kernel that its processor can run, and to give the logits of the scalar kernel here.
 set -euo pipefail
@@ -17,7 +18,7 @@ build() {  # folder, CMake's options
   cmake -S native/tests -B "$folder" "$@" >"$folder.log" || { cat "$folder.log" >&2; exit 1; }
   cmake --build "$folder" --parallel 2 >"$folder.log" || { cat "$folder.log" >&2; exit 1; }
 }
-emulated() {  # kernel that must be chosen, emulator and program
+emulated() {  # kernel that must be chosen, emulator, program, further arguments
   local kernel=$1
   shift
   echo "== $*"
@@ -48,8 +49,18 @@ case ${1:-} in
     emulated avx2 qemu-x86_64 -cpu max build/checks/here/native_checks
     emulated scalar qemu-x86_64 -cpu max,-avx2 build/checks/here/native_checks
     ;;
+  avx512)
+    [ "$(uname -m)" = x86_64 ] || { echo "make test-avx512 needs an x86-64 machine: the program is built for it" >&2; exit 1; }
+    # The other kernels are for the other processors: here they would only take time.
+    build build/checks/static -DCMAKE_EXE_LINKER_FLAGS=-static
+    emulated avx512vbmi native/tests/bochs.sh corei7_icelake_u build/checks/static/native_checks \
+      --kernel avx512vbmi kernels models
+    emulated avx512vnni native/tests/bochs.sh corei7_icelake_u,-avx512vbmi build/checks/static/native_checks \
+      --kernel avx512vnni kernels models
+    emulated avx2 native/tests/bochs.sh corei7_skylake_x build/checks/static/native_checks --kernel scalar models
+    ;;
   *)
-    echo "usage: native/tests/emulate.sh arm|avx2" >&2
+    echo "usage: native/tests/emulate.sh arm|avx2|avx512" >&2
     exit 2
     ;;
 esac

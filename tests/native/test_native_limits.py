@@ -186,15 +186,16 @@ def test_a_model_tells_what_it_is_and_what_it_holds():
     assert (model.threads, model.kernel, model.head) == (2, KERNEL, "stored")
     # Bytes of a row in whole blocks: 4 for 20 inputs, 5 for 24, or 4 for 16.
     inputs, size = {"avx512vbmi": (20, 4), "avx2": (24, 5)}.get(KERNEL, (16, 4))
-    row = {inner: -(-inner // inputs) * size for inner in (256, 512)}
-    codes = 2 * ((256 * 2 + 2 * 128 + 2 * 512) * row[256] + 256 * row[512])
+    row = {256: -(-256 // inputs) * size}
+    by_input = -(-512 // inputs) * inputs * 256 // 4  # down_proj behind squared ReLU: 2 bits
+    codes = 2 * ((256 * 2 + 2 * 128 + 2 * 512) * row[256] + by_input)
     floats = sum(weight.nbytes for weight in weights.values() if not isinstance(weight, tuple))
     scales = 2 * 4 * (256 + 128 * 2 + 256 + 2 * 512 + 256)
     assert model.weight_bytes == codes + floats + scales
     assert model.weight_bytes_per_token == model.weight_bytes
     assert model.cache_bytes_per_token == 2 * 2 * 2 * 64 * 4  # layers, keys and values, heads, dimensions, float32
     quantised = load(c, weights, head="int8")
-    head = 1024 * 256 + 1024 * 16  # codes, and four floats a row
+    head = 1024 * 256 + 1024 * 24  # codes, and six floats a row
     assert quantised.head == "int8"
     assert quantised.weight_bytes == model.weight_bytes + head
     assert quantised.weight_bytes_per_token == model.weight_bytes + head - 1024 * 256 * 4

@@ -256,3 +256,23 @@ def test_per_row_scales_equal_one_scale_repeated():
     model.set_ternary(name, pack_stripes(codes), len(codes), np.linspace(0.5, 2, len(codes)).astype(np.float32) * scale)
     model.reset(0)
     assert run(model, TOKENS).tobytes() != expected
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_inputs_that_are_zero_behind_a_squared_relu_are_not_read_and_not_missed(kernel, threads):
+    c = config(hidden_size=144, head_dim=36, intermediate_size=1000)  # several items and ranges of inputs
+    weights = random_weights(c)
+    model = load(c, weights, kernel=kernel, threads=threads)
+    trace = model.trace(TOKENS)  # 40 tokens: the whole matrix
+    assert model.weight_bytes_skipped == 0
+    zeros = sum(int((trace[f"layers.{layer}.mlp.down_proj.input_codes"] == 0).sum()) for layer in range(2))
+    few = model.trace(TOKENS[:5])  # so few that each passes over its own inputs
+    for name, values in few.items():
+        np.testing.assert_array_equal(values, trace[name][:5], err_msg=name)
+    before = model.weight_bytes_skipped
+    alone = run(model, TOKENS, chunk=1)
+    np.testing.assert_array_equal(alone, trace["logits"])
+    block = {"avx512vbmi": 20, "avx2": 24}.get(kernel, 16)
+    padding = 2 * len(TOKENS) * (-1000 % block)
+    assert model.weight_bytes_skipped - before == (zeros + padding) * 64  # 144 rows are 64 bytes of an input

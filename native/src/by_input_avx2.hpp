@@ -1,6 +1,7 @@
 // One token times a matrix that lies by input, with vpmaddubsw.
 #pragma once
 
+#include "by_input_runs.hpp"
 #include "by_input_x86.hpp"
 
 namespace tritwise::TRITWISE_ISA {
@@ -35,28 +36,13 @@ static inline void add_to(std::int32_t* sums, __m128i sixteen) {
 
 static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int count, const std::int8_t* codes,
                        std::int32_t* sums) {
-    const std::int64_t stride = input_bytes(w.rows);
-    for (int begin = 0; begin < count; begin += inputs_at_once) {
-        const int n = count - begin < inputs_at_once ? count - begin : inputs_at_once;
-        const std::uint8_t* column[inputs_at_once];
-        std::int32_t pair[inputs_at_once / 2];
-        for (int i = 0; i < n; ++i) column[i] = w.packed + inputs[begin + i] * stride;
-        if (n % 2) column[n] = column[n - 1];  // times 0
-        for (int i = 0; i < n; i += 2)
-            pair[i / 2] = static_cast<std::uint8_t>(codes[inputs[begin + i]]) |
-                          (i + 1 < n ? static_cast<std::uint8_t>(codes[inputs[begin + i + 1]]) << 8 : 0);
-        // What comes next is fetched line by line while this is in work.
-        const int left = count - begin - n, next = left < inputs_at_once ? left : inputs_at_once;
-        const std::uint8_t* fetched[inputs_at_once];
-        for (int i = 0; i < next; ++i) fetched[i] = w.packed + inputs[begin + n + i] * stride;
-        for (std::int64_t at = 0; at < stride; at += slab_bytes) {
-            if (at % 64 == 0)
-                for (int i = 0; i < next; ++i)
-                    _mm_prefetch(reinterpret_cast<const char*>(fetched[i] + at), _MM_HINT_T0);
+    for_input_runs<inputs_at_once, 2>(w, inputs, count, codes, [&](const auto& run, auto&& fetch) {
+        for (std::int64_t at = 0; at < input_bytes(w.rows); at += slab_bytes) {
+            if (at % 64 == 0) fetch(at);
             __m256i acc[8];
 #pragma GCC unroll 8
             for (int i = 0; i < 8; ++i) acc[i] = _mm256_setzero_si256();
-            for (int i = 0; i < n; i += 2) add_pair(column[i] + at, column[i + 1] + at, pair[i / 2], acc);
+            for (int i = 0; i < run.n; i += 2) add_pair(run.at[i] + at, run.at[i + 1] + at, run.codes[i / 2], acc);
             std::int32_t* to = sums + at * 4;
 #pragma GCC unroll 8
             for (int i = 0; i < 8; ++i) {
@@ -67,7 +53,7 @@ static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int c
                 add_to(to + 16 * i + 8, _mm256_extracti128_si256(sum, 1));
             }
         }
-    }
+    });
 }
 
 }  // namespace tritwise::TRITWISE_ISA

@@ -1,6 +1,7 @@
 // One token times a matrix that lies by input, with vpdpbusd.
 #pragma once
 
+#include "by_input_runs.hpp"
 #include "by_input_x86.hpp"
 
 namespace tritwise::TRITWISE_ISA {
@@ -35,29 +36,15 @@ static inline void add_to(std::int32_t* sums, __m256i eight) {
 
 static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int count, const std::int8_t* codes,
                        std::int32_t* sums) {
-    const std::int64_t stride = input_bytes(w.rows);
-    for (int begin = 0; begin < count; begin += inputs_at_once) {
-        const int n = count - begin < inputs_at_once ? count - begin : inputs_at_once;
-        const std::uint8_t* column[inputs_at_once];
-        std::int32_t four[inputs_at_once / 4];
-        for (int i = 0; i < (n + 3) / 4 * 4; ++i) column[i] = w.packed + inputs[begin + (i < n ? i : n - 1)] * stride;
-        for (int i = 0; i < n; i += 4) {
-            std::int8_t bytes[4] = {};  // times 0 where there is no input
-            for (int j = 0; j < 4 && i + j < n; ++j) bytes[j] = codes[inputs[begin + i + j]];
-            std::memcpy(&four[i / 4], bytes, 4);
-        }
-        // What comes next is fetched line by line while this is in work.
-        const int left = count - begin - n, next = left < inputs_at_once ? left : inputs_at_once;
-        const std::uint8_t* fetched[inputs_at_once];
-        for (int i = 0; i < next; ++i) fetched[i] = w.packed + inputs[begin + n + i] * stride;
-        for (std::int64_t at = 0; at < stride; at += 2 * slab_bytes) {
-            for (int i = 0; i < next; ++i) _mm_prefetch(reinterpret_cast<const char*>(fetched[i] + at), _MM_HINT_T0);
+    for_input_runs<inputs_at_once, 4>(w, inputs, count, codes, [&](const auto& run, auto&& fetch) {
+        for (std::int64_t at = 0; at < input_bytes(w.rows); at += 2 * slab_bytes) {
+            fetch(at);
             __m512i acc[4][4];
 #pragma GCC unroll 4
             for (int f = 0; f < 4; ++f)
 #pragma GCC unroll 4
                 for (int q = 0; q < 4; ++q) acc[f][q] = _mm512_setzero_si512();
-            for (int i = 0; i < n; i += 4) add_four(column + i, at, four[i / 4], acc);
+            for (int i = 0; i < run.n; i += 4) add_four(run.at + i, at, run.codes[i / 4], acc);
 #pragma GCC unroll 4
             for (int f = 0; f < 4; ++f) {
 #pragma GCC unroll 4
@@ -69,7 +56,7 @@ static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int c
                 }
             }
         }
-    }
+    });
 }
 
 }  // namespace tritwise::TRITWISE_ISA

@@ -3,7 +3,7 @@
 
 #include <arm_neon.h>
 
-#include "kernels.hpp"
+#include "by_input_runs.hpp"
 
 namespace tritwise::TRITWISE_ISA {
 
@@ -23,32 +23,20 @@ static inline void interleave(uint8x16_t a, uint8x16_t b, uint8x16_t c, uint8x16
 // times its value.
 static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int count, const std::int8_t* codes,
                        std::int32_t* sums) {
-    const std::int64_t stride = input_bytes(w.rows);
     const uint8x16_t m0 = vdupq_n_u8(0x03), m1 = vdupq_n_u8(0x0C);
-    for (int begin = 0; begin < count; begin += inputs_at_once) {
-        const int n = count - begin < inputs_at_once ? count - begin : inputs_at_once;
-        const std::uint8_t* column[inputs_at_once];
-        std::int32_t four[inputs_at_once / 4];
-        for (int i = 0; i < (n + 3) / 4 * 4; ++i) column[i] = w.packed + inputs[begin + (i < n ? i : n - 1)] * stride;
-        for (int i = 0; i < n; i += 4) {
-            std::int8_t bytes[4] = {};  // times 0 where there is no input
-            for (int j = 0; j < 4 && i + j < n; ++j) bytes[j] = codes[inputs[begin + i + j]];
-            std::memcpy(&four[i / 4], bytes, 4);
-        }
-        const int left = count - begin - n, next = left < inputs_at_once ? left : inputs_at_once;
-        for (std::int64_t at = 0; at < stride; at += slab_bytes / 2) {
-            if (at % 64 == 0)
-                for (int i = 0; i < next; ++i) __builtin_prefetch(w.packed + inputs[begin + n + i] * stride + at);
+    for_input_runs<inputs_at_once, 4>(w, inputs, count, codes, [&](const auto& run, auto&& fetch) {
+        for (std::int64_t at = 0; at < input_bytes(w.rows); at += slab_bytes / 2) {
+            if (at % 64 == 0) fetch(at);
             int32x4_t acc[4][4];
 #pragma GCC unroll 4
             for (int f = 0; f < 4; ++f)
 #pragma GCC unroll 4
                 for (int q = 0; q < 4; ++q) acc[f][q] = vdupq_n_s32(0);
-            for (int i = 0; i < n; i += 4) {
-                const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four[i / 4]));
+            for (int i = 0; i < run.n; i += 4) {
+                const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(run.codes[i / 4]));
                 uint8x16_t rows[4];
-                interleave(vld1q_u8(column[i] + at), vld1q_u8(column[i + 1] + at), vld1q_u8(column[i + 2] + at),
-                           vld1q_u8(column[i + 3] + at), rows);
+                interleave(vld1q_u8(run.at[i] + at), vld1q_u8(run.at[i + 1] + at), vld1q_u8(run.at[i + 2] + at),
+                           vld1q_u8(run.at[i + 3] + at), rows);
 #pragma GCC unroll 4
                 for (int q = 0; q < 4; ++q) {
                     const uint8x16_t fields[4] = {vandq_u8(rows[q], m0), vandq_u8(rows[q], m1),
@@ -70,7 +58,7 @@ static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int c
                 }
             }
         }
-    }
+    });
 }
 
 // Inputs [0, k) of a group of 32 rows to bytes [k/4][32 rows][4].

@@ -1,9 +1,11 @@
 """Speed of the native core alone, on random weights: decode and prefill against the measured read bandwidth.
 
-    python benchmarks/kernel_speed.py --shape 2b4t --threads 2 --head int8
+    python benchmarks/kernel_speed.py --shape 2b4t --threads 2 --head int8 --profile
 
 No tokenizer, no sampling, no scheduler: what `tritwise._native.Model` can do. Bandwidth is measured right before and
-after each decode run, because on a shared machine it changes within seconds.
+after each decode run, because on a shared machine it changes within seconds. `--profile` prints where the time of a step
+goes, each part beside its bound: the bytes of its weights at the read bandwidth, or its products at the rate that the
+kernel's instructions reach in registers, whichever takes longer.
 """
 
 import argparse
@@ -29,6 +31,25 @@ def step(backend: CpuBackend, tokens: np.ndarray, slots: np.ndarray, positions: 
     return seconds
 
 
+def print_profile(title: str, backend: CpuBackend, steps: int, seconds: float, bandwidth: float, rate: float) -> None:
+    """The parts of `steps` steps that took `seconds` together; bandwidth in bytes, rate in products a second."""
+    print(f"{title}: {seconds / steps * 1e3:.2f} ms a step, {bandwidth / 1e9:.1f} GB/s, "
+          f"{rate / 1e9:.0f} G products/s in registers")
+    print(f"  {'part':<12}{'ms':>9}{'share':>8}{'GB/s':>8}{'Gprod/s':>9}{'bound ms':>10}{'of bound':>10}")
+    rest, bounds = seconds, 0.0
+    for part, found in backend.profile.items():
+        if not found["calls"]:
+            continue
+        spent, rest = found["seconds"], rest - found["seconds"]
+        bound = max(found["bytes"] / bandwidth, found["products"] / rate)
+        bounds += bound
+        print(f"  {part:<12}{spent / steps * 1e3:>9.3f}{spent / seconds:>8.1%}{found['bytes'] / spent / 1e9:>8.1f}"
+              f"{found['products'] / spent / 1e9:>9.1f}{bound / steps * 1e3:>10.3f}{bound / spent:>10.0%}")
+    print(f"  {'outside':<12}{rest / steps * 1e3:>9.3f}{rest / seconds:>8.1%}")
+    print(f"  {'together':<12}{seconds / steps * 1e3:>9.3f}{1:>8.1%}{'':>17}{bounds / steps * 1e3:>10.3f}"
+          f"{bounds / seconds:>10.0%}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="2b4t", help=f"{', '.join(SHAPES)}, each also with -dense")
@@ -39,6 +60,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=128)
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
 
     config = shape_config(options.shape)
@@ -49,14 +71,22 @@ def main() -> None:
     print(f"built in {time.perf_counter() - begin:.1f} s, {info.weight_bytes / 1e6:.0f} MB of weights, "
           f"{info.weight_bytes_per_best / 1e6:.0f} MB read a step, kernel {info.kernel}, {info.threads} threads")
     slots, prompt = np.arange(options.slots), np.arange(options.prefill)
+    rate = _native.measure_products(options.threads, options.kernel, 5) if options.profile else 0.0
     for _ in range(options.repeats):
         before = _native.measure_read_bandwidth(options.threads, 1 << 29, 3)
         skipped = backend.weight_bytes_skipped
+        backend.start_profile(options.profile)
         seconds = [step(backend, slots + 1, slots, np.full(options.slots, position), slots)
                    for position in range(options.steps)]
         read = info.weight_bytes_per_best - (backend.weight_bytes_skipped - skipped) // (options.slots * options.steps)
         after = _native.measure_read_bandwidth(options.threads, 1 << 29, 3)
-        prefill = options.prefill / step(backend, prompt, np.zeros_like(prompt), prompt, prompt[-1:])
+        if options.profile:
+            print_profile("decode", backend, options.steps, sum(seconds), (before + after) / 2, rate)
+            backend.start_profile()
+        prompt_seconds = step(backend, prompt, np.zeros_like(prompt), prompt, prompt[-1:])
+        prefill = options.prefill / prompt_seconds
+        if options.profile:
+            print_profile(f"prefill {options.prefill}", backend, 1, prompt_seconds, after, rate)
         median = statistics.median(seconds)
         print(json.dumps({
             "decode_tokens_per_second": round(options.slots * options.steps / sum(seconds), 2),

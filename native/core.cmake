@@ -8,7 +8,6 @@ find_package(Threads REQUIRED)
 set(core_include ${CMAKE_CURRENT_LIST_DIR}/src)
 set(core_sources
   attention.cpp
-  bandwidth.cpp
   by_input.cpp
   cpu.cpp
   experts.cpp
@@ -18,6 +17,7 @@ set(core_sources
   kernels.cpp
   kernels_scalar.cpp
   kv_cache.cpp
+  limits.cpp
   memory.cpp
   model.cpp
   packing.cpp

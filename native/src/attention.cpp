@@ -85,6 +85,7 @@ void Model::plan_attention(const Chunk& chunk) {
 }
 
 void Model::attend(const Chunk& chunk, int layer) {
+    const Profile::Timer timer(profile_, Part::attention);
     const CacheLayout& layout = cache_.layout();
     const int dims = config_.head_dim, group = config_.heads / config_.kv_heads;
     float* states = attention_states_.as<float>();

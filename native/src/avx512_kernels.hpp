@@ -289,6 +289,28 @@ static std::uint64_t read(const void* data, std::size_t size) {
     return result;
 }
 
+// 24 accumulators, as of a tile of 12 tokens.
+static std::int64_t multiply(std::int64_t rounds, std::uint64_t* sink) {
+    __m512i acc[2][12];
+    const __m512i a = _mm512_set1_epi8(2), x = _mm512_set1_epi8(static_cast<char>(*sink));
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; ++i) acc[0][i] = acc[1][i] = _mm512_setzero_si512();
+    for (std::int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) {
+            // Equal chains would be computed once.
+            __asm__("" : "+v"(acc[0][i]), "+v"(acc[1][i]));
+            acc[0][i] = _mm512_dpbusd_epi32(acc[0][i], a, x);
+            acc[1][i] = _mm512_dpbusd_epi32(acc[1][i], a, x);
+        }
+    }
+    Tile<12> tile;
+    tile.keep(acc);
+    for (const auto& sums : tile.sums)
+        for (const std::int32_t sum : sums) *sink ^= static_cast<std::uint64_t>(sum);
+    return rounds * 24 * 64;
+}
+
 static constexpr Kernels make_table(const char* name) {
     return {
         .name = name,
@@ -318,6 +340,7 @@ static constexpr Kernels make_table(const char* name) {
         .half_row = half_row,
         .all_finite = all_finite,
         .read = read,
+        .multiply = multiply,
     };
 }
 

@@ -15,9 +15,9 @@
 #include <optional>
 #include <stdexcept>
 
-#include "bandwidth.hpp"
 #include "cpu.hpp"
 #include "kernels.hpp"
+#include "limits.hpp"
 #include "memory.hpp"
 #include "model.hpp"
 #include "packing.hpp"
@@ -115,6 +115,13 @@ static double read_bandwidth(int threads, std::int64_t size_bytes, int repeats) 
         throw std::invalid_argument("size_bytes must be at least 4096 and repeats at least 1");
     const nb::gil_scoped_release released;
     return measure_read_bandwidth(threads, size_bytes, repeats);
+}
+
+static double products(int threads, const std::string& kernel, int repeats) {
+    check_threads(threads);
+    if (repeats < 1) throw std::invalid_argument("repeats must be at least 1");
+    const nb::gil_scoped_release released;
+    return measure_products(threads, kernel, repeats);
 }
 
 static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& inverse_frequencies,
@@ -299,6 +306,20 @@ static nb::dict head_search(const Model& model) {
     return result;
 }
 
+static nb::dict profile(const Model& model) {
+    nb::dict result;
+    for (int i = 0; i < parts; ++i) {
+        const Profile::Entry& entry = model.profile().entries[i];
+        nb::dict part;
+        part["seconds"] = entry.seconds;
+        part["calls"] = entry.calls;
+        part["bytes"] = entry.bytes;
+        part["products"] = entry.products;
+        result[part_names[i]] = part;
+    }
+    return result;
+}
+
 template <class T>
 static nb::object trace_array(const TraceArray& array) {
     const std::size_t count = array.data.size() / sizeof(T);
@@ -351,6 +372,8 @@ NB_MODULE(_native, m) {
           "Gives memory that the C library keeps for later back to the system, where it can.");
     m.def("measure_read_bandwidth", &read_bandwidth, "threads"_a, "size_bytes"_a, "repeats"_a,
           "Best read bandwidth in bytes a second.");
+    m.def("measure_products", &products, "threads"_a, "kernel"_a, "repeats"_a,
+          "8-bit products a second that a kernel's instructions reach in registers.");
     bind_sampling(m);
 
     nb::class_<Model>(m, "Model",
@@ -409,6 +432,10 @@ NB_MODULE(_native, m) {
                                 self.head_bytes_per_best();
                      })
         .def_prop_ro("head_search", &head_search)
+        .def(
+            "start_profile", [](Model& self, bool on) { locked(self, [&] { self.profile(on); }); }, "on"_a = true,
+            "Begins to count from zero what forward passes spend on each of their parts, or stops counting.")
+        .def_prop_ro("profile", &profile, "Of each part: seconds, calls, bytes of weights read, products.")
         .def_prop_ro("weight_bytes_skipped", &Model::weight_bytes_skipped)
         .def_prop_ro("experts_read", &Model::experts_read,
                      "Products of routed experts so far: one a layer, expert and chunk of 256 tokens.")

@@ -34,7 +34,7 @@ static std::int64_t list_inputs(const std::int8_t* codes, std::int64_t k, std::i
     return count;
 }
 
-bool Model::product_by_input(const Linear& matrix, const Chunk& chunk, float* y) {
+bool Model::product_by_input(Profile::Timer& timer, const Linear& matrix, const Chunk& chunk, float* y) {
     const TernaryMatrix& w = matrix.ternary;
     const std::int64_t m = chunk.n, ranges = (w.k + range - 1) / range, width = input_bytes(w.rows) * 4;
     if (m > most_tokens) return false;
@@ -52,6 +52,7 @@ bool Model::product_by_input(const Linear& matrix, const Chunk& chunk, float* y)
     std::int64_t inputs = 0;
     for (std::int64_t row = 0; row < m; ++row) inputs += input_ends_[row * (ranges + 1) + ranges];
     if (m > 1 && inputs > worth * w.k) return false;
+    timer.add(inputs * input_bytes(w.rows), inputs * w.rows);
     weight_bytes_skipped_ += (m * w.k - inputs) * input_bytes(w.rows);
 
     const std::int64_t sums = m * width;  // of a thread

@@ -33,6 +33,11 @@ inline void Model::for_rows(const Chunk& chunk, auto&& work) {
     });
 }
 
+inline void Model::for_rows(Part part, const Chunk& chunk, auto&& work) {
+    const Profile::Timer timer(profile_, part);
+    for_rows(chunk, work);
+}
+
 inline TraceArray& append(Trace& trace, const std::string& name, TraceArray::Type type, std::int64_t width,
                           const void* data) {
     TraceArray& array = trace[name];

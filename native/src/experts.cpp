@@ -91,12 +91,15 @@ void ExpertWork::group(const LayerWeights& layer, std::int64_t rows) {
 
 // One linear of every group, y of its entries in rows behind `y + at(group)`. An item is 32 rows of one
 // expert's matrix, the experts one behind the other, so one section does the work of all.
-void Model::expert_products(Linear ExpertWeights::* which, const Chunk& chunk, float* y, auto&& at) {
+void Model::expert_products(Part part, Linear ExpertWeights::* which, const Chunk& chunk, float* y, auto&& at) {
+    Profile::Timer timer(profile_, part);
     ExpertWork& work = expert_work_;
     std::int64_t items = 0;
     for (ExpertWork::Group& group : work.groups) {
+        const Linear& matrix = group.expert->*which;
         group.task = items;
-        items += (group.expert->*which).dense.rows / group_rows;
+        items += matrix.dense.rows / group_rows;
+        timer.add(weights_.bytes(matrix), matrix.dense.rows * std::int64_t{matrix.dense.k} * group.m);
     }
     std::int32_t* acc = chunk.trace ? work.accumulators.as<std::int32_t>() : nullptr;
     pool_.for_ranges(items, [&](std::int64_t begin, std::int64_t end, int thread) {
@@ -169,6 +172,7 @@ void Model::trace_expert(const Chunk& chunk, const ExpertWork::Group& group, con
 // Router: every logit is a chain of fused multiply-adds in 16 lanes, then the tree; softmax and choice a
 // token.
 void Model::route(const Chunk& chunk, const LayerWeights& layer) {
+    const Profile::Timer timer(profile_, Part::router);
     ExpertWork& work = expert_work_;
     const DenseMatrix& router = layer.router.dense;
     float* logits = work.router.as<float>();
@@ -217,7 +221,7 @@ void Model::experts(const Chunk& chunk, int n, const std::string& prefix) {
                       config_.hidden);
     });
     const auto gate_up_at = [](const ExpertWork::Group& group) { return group.gate_up; };
-    expert_products(&ExpertWeights::gate_up, chunk, work.gate_up.as<float>(), gate_up_at);
+    expert_products(Part::gate_up, &ExpertWeights::gate_up, chunk, work.gate_up.as<float>(), gate_up_at);
     if (chunk.trace) trace_routes(chunk, layer, prefix);
     trace_groups([&](const ExpertWork::Group& group, const ExpertWeights& expert, const std::string& name) {
         for (int i = 0; i < group.m; ++i)
@@ -238,7 +242,7 @@ void Model::experts(const Chunk& chunk, int n, const std::string& prefix) {
         prepare_entry(group, index, expert.down, x, expert.ffn);
     });
     const auto out_at = [&](const ExpertWork::Group& group) { return group.slot * hidden_stride_; };
-    expert_products(&ExpertWeights::down, chunk, work.out.as<float>(), out_at);
+    expert_products(Part::down, &ExpertWeights::down, chunk, work.out.as<float>(), out_at);
     trace_groups([&](const ExpertWork::Group& group, const ExpertWeights& expert, const std::string& name) {
         trace_expert(chunk, group, name + ".down_proj", expert.down, expert.ffn, out_at(group),
                      config_.hidden);

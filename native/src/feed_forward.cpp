@@ -8,13 +8,13 @@ void Model::feed_forward(const Chunk& chunk, int n, const std::string& prefix) {
     if (config_.experts) return experts(chunk, n, prefix);
     const LayerWeights& layer = weights_.layers[n];
     const int ffn_k = static_cast<int>(round_up(config_.ffn, 16));
-    product(layer.gate_up, chunk, gate_up_.as<float>());
+    product(Part::gate_up, layer.gate_up, chunk, gate_up_.as<float>());
     if (chunk.trace) {
         trace_product(chunk, layer.gate_up, prefix + "mlp.gate_proj", 0, config_.ffn, config_.hidden);
         trace_product(chunk, layer.gate_up, prefix + "mlp.up_proj", weights_.gate_rows, config_.ffn,
                       config_.hidden);
     }
-    for_rows(chunk, [&](std::int64_t row) {
+    for_rows(Part::activation, chunk, [&](std::int64_t row) {
         float* gate = gate_up_.as<float>() + row * 2 * ffn_stride_;
         float* x = scratch_.as<float>() + row * input_stride_;
         (config_.relu2 ? kernels_.relu2_gate : kernels_.silu_gate)(gate, gate + ffn_stride_, ffn_k, x);
@@ -22,7 +22,7 @@ void Model::feed_forward(const Chunk& chunk, int n, const std::string& prefix) {
             kernels_.rms_norm(x, layer.ffn_sub_norm, ffn_k, config_.ffn, config_.eps, x);
         prepare(chunk, row, x, config_.ffn);
     });
-    product(layer.down, chunk, result_.as<float>());
+    product(Part::down, layer.down, chunk, result_.as<float>());
     if (chunk.trace)
         trace_product(chunk, layer.down, prefix + "mlp.down_proj", 0, config_.hidden, config_.ffn);
 }

@@ -25,6 +25,7 @@ static bool all_finite(const float* x, int n) {
 }
 
 void Model::norm_rows(const Chunk& chunk, const std::int32_t* rows, int m) {
+    const Profile::Timer timer(profile_, Part::head_norm);
     const int k = static_cast<int>(round_up(config_.hidden, 16));
     for (int j = 0; j < m; ++j) {
         const std::int64_t row = rows[j] - chunk.first;
@@ -35,6 +36,7 @@ void Model::norm_rows(const Chunk& chunk, const std::int32_t* rows, int m) {
 
 // The first m rows of input_ as two planes.
 PlaneRows Model::planes(int m) {
+    const Profile::Timer timer(profile_, Part::head_norm);
     const int k = static_cast<int>(round_up(config_.hidden, 16)), chunks = (k + chunk_k - 1) / chunk_k;
     std::int8_t* codes = codes_.as<std::int8_t>();
     std::int8_t* quads = quads_.as<std::int8_t>();
@@ -61,7 +63,13 @@ PlaneRows Model::planes(int m) {
 void Model::head_logits(int m, float* y) {
     const int k = static_cast<int>(round_up(config_.hidden, 16));
     const HeadWeights& head = weights_.head;
+    // A token of an integer head is two planes.
+    const auto count = [&](Profile::Timer& timer, int planes) {
+        timer.add(head.bytes(), std::int64_t{config_.vocab} * k * m * planes);
+    };
     if (head.kind == HeadKind::stored || head.kind == HeadKind::f16) {
+        Profile::Timer timer(profile_, Part::head);
+        count(timer, 1);
         pool_.for_ranges(config_.vocab, [&](std::int64_t from, std::int64_t to, int) {
             kernels_.dense(head.dense, static_cast<int>(from), static_cast<int>(to), input_.as<float>(), k, m, y,
                            config_.vocab);
@@ -69,6 +77,8 @@ void Model::head_logits(int m, float* y) {
         return;
     }
     const PlaneRows x = planes(m);
+    Profile::Timer timer(profile_, Part::head);
+    count(timer, 2);
     pool_.for_ranges(round_up(config_.vocab, group_rows) / group_rows,
                      [&](std::int64_t from, std::int64_t to, int) {
                          const int begin = static_cast<int>(from), end = static_cast<int>(to);
@@ -142,10 +152,15 @@ void Model::search(PlaneRows x, std::int32_t* best) {
         searches_.resize(lists);
         for (std::int64_t i = 0; i < lists; ++i) searches_[i].found = candidates_.as<CoarseRow>() + i * w.rows;
     }
-    prepare_search(x);
-    pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int thread) {
-        kernels_.coarse(w, static_cast<int>(from), static_cast<int>(to), x, &searches_[thread * coarse_tokens]);
-    });
+    {
+        Profile::Timer timer(profile_, Part::head);
+        timer.add(head_bytes_per_best(), std::int64_t{w.rows} * w.k * x.m);
+        prepare_search(x);
+        pool_.for_ranges(groups, [&](std::int64_t from, std::int64_t to, int thread) {
+            kernels_.coarse(w, static_cast<int>(from), static_cast<int>(to), x, &searches_[thread * coarse_tokens]);
+        });
+    }
+    const Profile::Timer timer(profile_, Part::rescoring);
     for (int token = 0; token < x.m; ++token) best[token] = rescore(x, token);
 }
 

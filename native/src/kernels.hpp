@@ -174,6 +174,9 @@ struct Kernels {
 
     std::uint64_t (*read)(const void* data,
                           std::size_t bytes);  // for measuring bandwidth: xor of all 64-bit words
+    // For measuring the processor: `rounds` times what the innermost loop of `ternary` multiplies and adds up for many
+    // tokens, without a load. Returns the number of products; *sink depends on all of them.
+    std::int64_t (*multiply)(std::int64_t rounds, std::uint64_t* sink);
 };
 
 const Kernels& kernels_scalar();

@@ -391,6 +391,26 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     }
 }
 
+// Without the widening of the sums, which a panel does every 60 steps.
+static std::int64_t multiply(std::int64_t rounds, std::uint64_t* sink) {
+    __m256i acc[8], a = _mm256_set1_epi8(2), x = _mm256_set1_epi8(static_cast<char>(*sink));
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) acc[i] = _mm256_setzero_si256();
+    for (std::int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+            acc[i] = _mm256_add_epi16(acc[i], _mm256_maddubs_epi16(a, x));
+            __asm__ __volatile__("" : "+x"(a), "+x"(x));  // or the compiler would multiply once
+        }
+    }
+    std::uint64_t words[4];
+#pragma GCC unroll 8
+    for (int i = 1; i < 8; ++i) acc[0] = _mm256_xor_si256(acc[0], acc[i]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), acc[0]);
+    for (std::uint64_t word : words) *sink ^= word;
+    return rounds * 8 * 32;
+}
+
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const char*>(data);
     __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
@@ -443,6 +463,7 @@ const Kernels& kernels_avx2() {
         .half_row = half_row,
         .all_finite = all_finite,
         .read = read,
+        .multiply = multiply,
     };
     return table;
 }

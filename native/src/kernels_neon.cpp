@@ -213,6 +213,23 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     ternary_many(w, begin, end, x, out, scratch);
 }
 
+// 24 accumulators, as of a tile of 12 tokens.
+static std::int64_t multiply(std::int64_t rounds, std::uint64_t* sink) {
+    const int8x16_t a = vdupq_n_s8(2), x = vdupq_n_s8(static_cast<std::int8_t>(*sink));
+    int32x4_t acc[24];
+#pragma GCC unroll 24
+    for (int i = 0; i < 24; ++i) acc[i] = vdupq_n_s32(i);  // equal ones would be computed once
+    for (std::int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 24
+        for (int i = 0; i < 24; ++i) acc[i] = dot(acc[i], a, x, 0);
+    }
+#pragma GCC unroll 24
+    for (int i = 1; i < 24; ++i) acc[0] = veorq_s32(acc[0], acc[i]);
+    const uint64x2_t words = vreinterpretq_u64_s32(acc[0]);
+    *sink ^= vgetq_lane_u64(words, 0) ^ vgetq_lane_u64(words, 1);
+    return rounds * 24 * 16;
+}
+
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const std::uint8_t*>(data);
     uint8x16_t sums[4] = {vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)};
@@ -259,6 +276,7 @@ const Kernels& kernels_neon() {
         .half_row = half_row,
         .all_finite = all_finite,
         .read = read,
+        .multiply = multiply,
     };
     return table;
 }

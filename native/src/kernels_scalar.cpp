@@ -77,6 +77,20 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
     }
 }
 
+static std::int64_t multiply(std::int64_t rounds, std::uint64_t* sink) {
+    constexpr std::int64_t k4 = 8;
+    std::uint8_t bytes[k4 * 4 * group_rows] = {};
+    std::int8_t x[k4 * 4] = {};
+    std::int32_t acc[group_rows];
+    for (std::int64_t round = 0; round < rounds; round += 24) {
+        bytes[round % sizeof bytes] = static_cast<std::uint8_t>(*sink & 3);
+        x[round % sizeof x] = static_cast<std::int8_t>(round);
+        product_of_group(bytes, k4, x, 4, acc);
+        for (const std::int32_t sum : acc) *sink ^= static_cast<std::uint64_t>(sum);
+    }
+    return (rounds + 23) / 24 * k4 * 4 * group_rows;
+}
+
 static std::uint64_t read(const void* data, std::size_t size) {
     const auto* p = static_cast<const char*>(data);
     std::uint64_t result = 0, word;
@@ -121,6 +135,7 @@ const Kernels& kernels_scalar() {
         .half_row = half_row,
         .all_finite = all_finite,
         .read = read,
+        .multiply = multiply,
     };
     return table;
 }

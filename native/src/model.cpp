@@ -72,10 +72,12 @@ void Model::prepare(const Chunk& chunk, std::int64_t row, const float* x, int wi
 }
 
 // y = the rows made ready by `prepare`, times the matrix.
-void Model::product(const Linear& matrix, const Chunk& chunk, float* y) {
+void Model::product(Part part, const Linear& matrix, const Chunk& chunk, float* y) {
+    Profile::Timer timer(profile_, part);
     const int m = static_cast<int>(chunk.n);
     if (!config_.ternary) {
         const DenseMatrix& w = matrix.dense;
+        timer.add(weights_.bytes(matrix), w.rows * std::int64_t{w.k} * m);
         pool_.for_ranges(w.rows / 8, [&](std::int64_t begin, std::int64_t end, int) {
             kernels_.dense(w, static_cast<int>(begin * 8), static_cast<int>(end * 8), input_.as<float>(), w.k,
                            m, y, w.rows);
@@ -91,7 +93,8 @@ void Model::product(const Linear& matrix, const Chunk& chunk, float* y) {
                           quads_.as<std::int8_t>(),
                           scales_.as<float>(),
                           sums_.as<std::int32_t>()};
-    if (w.by_input && product_by_input(matrix, chunk, y)) return;
+    if (w.by_input && product_by_input(timer, matrix, chunk, y)) return;
+    timer.add(weights_.bytes(matrix), w.rows * std::int64_t{w.k} * m);
     const ProductOutput out{y, chunk.trace ? accumulators_.as<std::int32_t>() : nullptr, w.rows};
     pool_.for_ranges(w.rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
         kernels_.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out, unpack_scratch(thread));
@@ -130,7 +133,7 @@ void Model::run_chunk(const Chunk& chunk) {
     const DType type = weights_.embedding_type();
     const auto row_bytes = hidden_k * static_cast<std::int64_t>(size_of(type));
     weights_.embed(chunk.tokens, chunk.n, embedding_rows_.as<char>(), row_bytes);
-    for_rows(chunk, [&](std::int64_t row) {
+    for_rows(Part::embedding, chunk, [&](std::int64_t row) {
         kernels_.load_row({1, hidden_k, type, embedding_rows_.as<char>() + row * row_bytes}, 0,
                           hidden + row * hidden_stride_);
         float* table = rope_.as<float>() + row * config_.head_dim;
@@ -146,19 +149,19 @@ void Model::run_chunk(const Chunk& chunk) {
         const LayerWeights& layer = weights_.layers[n];
         const std::string prefix = chunk.trace ? "layers." + std::to_string(n) + "." : std::string();
         trace_normed(prefix + "input_layernorm");
-        product(layer.qkv, chunk, qkv_.as<float>());
+        product(Part::qkv, layer.qkv, chunk, qkv_.as<float>());
         if (chunk.trace) {
             trace_product(chunk, layer.qkv, prefix + "self_attn.q_proj", 0, q, config_.hidden);
             trace_product(chunk, layer.qkv, prefix + "self_attn.k_proj", weights_.q_rows, kv, config_.hidden);
             trace_product(chunk, layer.qkv, prefix + "self_attn.v_proj", weights_.q_rows + weights_.kv_rows,
                           kv, config_.hidden);
         }
-        for_rows(chunk, [&](std::int64_t row) { rotate_and_cache(chunk, n, row); });
+        for_rows(Part::rotary, chunk, [&](std::int64_t row) { rotate_and_cache(chunk, n, row); });
         attend(chunk, n);
         if (chunk.trace)
             trace_rows(*chunk.trace, prefix + "self_attn.output", attention_.as<float>(), attention_stride_,
                        q, chunk.n);
-        for_rows(chunk, [&](std::int64_t row) {
+        for_rows(Part::norms, chunk, [&](std::int64_t row) {
             const float* x = attention_.as<float>() + row * attention_stride_;
             if (layer.attn_sub_norm) {
                 kernels_.rms_norm(x, layer.attn_sub_norm, q_k, q, config_.eps, scratch_row(row));
@@ -166,14 +169,14 @@ void Model::run_chunk(const Chunk& chunk) {
             }
             prepare(chunk, row, x, q);
         });
-        product(layer.o, chunk, result_.as<float>());
+        product(Part::o, layer.o, chunk, result_.as<float>());
         if (chunk.trace) trace_product(chunk, layer.o, prefix + "self_attn.o_proj", 0, config_.hidden, q);
-        for_rows(chunk, [&](std::int64_t row) {
+        for_rows(Part::norms, chunk, [&](std::int64_t row) {
             kernels_.add(hidden + row * hidden_stride_, result_.as<float>() + row * hidden_stride_, hidden_k);
             norm_and_prepare(row, layer.post_attention_norm);
         });
         feed_forward(chunk, n, prefix);
-        for_rows(chunk, [&](std::int64_t row) {
+        for_rows(Part::norms, chunk, [&](std::int64_t row) {
             kernels_.add(hidden + row * hidden_stride_, result_.as<float>() + row * hidden_stride_, hidden_k);
             if (n + 1 < config_.layers) norm_and_prepare(row, weights_.layers[n + 1].input_norm);
         });

@@ -11,6 +11,7 @@
 #include "kernels.hpp"
 #include "kv_cache.hpp"
 #include "memory.hpp"
+#include "profile.hpp"
 #include "thread_pool.hpp"
 #include "weights.hpp"
 
@@ -70,6 +71,9 @@ public:
     std::int64_t weight_bytes_skipped() const { return weight_bytes_skipped_; }
     // Products of routed experts so far: one a layer, expert and chunk of tokens, however many tokens it got.
     std::int64_t experts_read() const { return experts_read_; }
+    // Forgets what was counted.
+    void profile(bool on) { profile_ = {on, {}}; }
+    const Profile& profile() const { return profile_; }
     std::int64_t cache_bytes_per_token() const { return cache_.bytes_per_token(); }
 
     std::mutex mutex;  // held by the caller around everything that is not const
@@ -83,9 +87,9 @@ private:
                               std::int64_t rows);
     // x (a row of `width` floats, padded) made ready for the next product.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
-    void product(const Linear& matrix, const Chunk& chunk, float* y);
+    void product(Part part, const Linear& matrix, const Chunk& chunk, float* y);
     // The same for a matrix by input. False, and nothing done, where the tokens have too few zeros for it.
-    bool product_by_input(const Linear& matrix, const Chunk& chunk, float* y);
+    bool product_by_input(Profile::Timer& timer, const Linear& matrix, const Chunk& chunk, float* y);
     void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
                        std::int64_t first_row, std::int64_t rows, std::int64_t k);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
@@ -95,7 +99,7 @@ private:
     // experts.cpp
     void experts(const Chunk& chunk, int layer, const std::string& prefix);
     void route(const Chunk& chunk, const LayerWeights& layer);
-    void expert_products(Linear ExpertWeights::* which, const Chunk& chunk, float* y, auto&& at);
+    void expert_products(Part part, Linear ExpertWeights::* which, const Chunk& chunk, float* y, auto&& at);
     void prepare_entry(const ExpertWork::Group& group, int index, const Linear& matrix, const float* x,
                        int width);
     void trace_expert(const Chunk& chunk, const ExpertWork::Group& group, const std::string& name,
@@ -116,6 +120,7 @@ private:
     void prepare_search(PlaneRows& x);
     std::int32_t rescore(const PlaneRows& x, int token);
     void for_rows(const Chunk& chunk, auto&& work);
+    void for_rows(Part part, const Chunk& chunk, auto&& work);
 
     const ModelConfig config_;
     const Kernels& kernels_;
@@ -124,6 +129,7 @@ private:
     KvCache cache_;  // its slot number slots_ is trace's
     const int slots_, context_;
     bool finished_ = false;
+    Profile profile_;
 
     // Activations of a chunk, row-major with padded strides. Padding is zero and stays so.
     int hidden_stride_, attention_stride_, qkv_stride_, ffn_stride_, input_stride_, code_stride_;

@@ -285,14 +285,16 @@ std::int64_t Weights::bytes() const {
     return static_cast<std::int64_t>(total);
 }
 
+std::int64_t Weights::bytes(const Linear& matrix) const {
+    return config_.ternary ? ternary_bytes(matrix.ternary, kernels_.packing) + matrix.ternary.rows * 4
+                           : static_cast<std::int64_t>(matrix.storage.bytes());
+}
+
 std::int64_t Weights::bytes_per_token() const {
     std::int64_t untouched = 0;  // of a token's layer: all experts but its own and the shared one
     if (config_.experts) {
         const ExpertWeights& one = layers[0].experts[0];
-        for (const Linear* matrix : {&one.gate_up, &one.down})
-            untouched += config_.ternary
-                             ? ternary_bytes(matrix->ternary, kernels_.packing) + matrix->ternary.rows * 4
-                             : static_cast<std::int64_t>(matrix->storage.bytes());
+        untouched += bytes(one.gate_up) + bytes(one.down);
         untouched += one.sub_norm ? round_up(one.ffn, 16) * 4 : 0;
         untouched *= std::int64_t{config_.layers} * (config_.experts - config_.experts_per_token);
     }

@@ -69,6 +69,7 @@ public:
     void finish();  // throws std::invalid_argument that names every tensor that was not set
 
     std::int64_t bytes() const;            // resident
+    std::int64_t bytes(const Linear& matrix) const;  // with its scales
     std::int64_t bytes_per_token() const;  // read by one step with logits; the one embedding row is left out
     // The embedding of `count` tokens as it is stored, `stride` bytes apart. Throws std::runtime_error when the file
     // has become shorter.

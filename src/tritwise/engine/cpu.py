@@ -129,6 +129,18 @@ class CpuBackend:
         """Bytes of weights that decode steps did not read so far, because what they are multiplied with was zero."""
         return self._model.weight_bytes_skipped
 
+    def start_profile(self, on: bool = True) -> None:
+        """Begin to count from zero where forward passes spend their time, or stop counting."""
+        self._model.start_profile(on)
+
+    @property
+    def profile(self) -> dict[str, dict[str, float]]:
+        """Of each part of the forward passes since `start_profile`: seconds, calls, bytes of weights read, products.
+
+        Products are of a weight and an activation; the bytes of a weight count once a chunk of 256 tokens.
+        """
+        return self._model.profile
+
     def _set(self, name: str, tensor: TernaryTensor | NDArray) -> None:
         if isinstance(tensor, TernaryTensor):
             self._model.set_ternary(name, tensor.packed, tensor.shape[0], tensor.scale)

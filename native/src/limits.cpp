@@ -1,4 +1,4 @@
-#include "bandwidth.hpp"
+#include "limits.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -29,6 +29,26 @@ double measure_read_bandwidth(int threads, std::int64_t bytes, int repeats) {
         each([&](const char* data, std::size_t size) { sink ^= kernels.read(data, size); });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         best = std::max(best, static_cast<double>(blocks * 256) / seconds.count());
+    }
+    return best;
+}
+
+double measure_products(int threads, const std::string& kernel, int repeats) {
+    const Kernels& kernels = kernels_named(kernel);
+    ThreadPool pool(threads);
+    constexpr std::int64_t items = 64, rounds = 20000;
+    std::atomic<std::uint64_t> sink{0};  // keeps the products
+    double best = 0;
+    for (int i = 0; i < repeats; ++i) {
+        std::atomic<std::int64_t> products{0};
+        const auto start = std::chrono::steady_clock::now();
+        pool.for_ranges(items * threads, [&](std::int64_t begin, std::int64_t end, int) {
+            std::uint64_t word = 0;
+            products += kernels.multiply(rounds * (end - begin), &word);
+            sink ^= word;
+        });
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        best = std::max(best, static_cast<double>(products.load()) / seconds.count());
     }
     return best;
 }

@@ -63,6 +63,8 @@ constexpr std::int64_t input_bytes(std::int64_t rows) { return (rows + 255) / 25
 // So that interleaving the bytes of four inputs within 16 leaves 8 consecutive rows in 32 bytes.
 constexpr int slab_row(int byte) { return byte % 16 / 4 * 8 + byte / 16 * 4 + byte % 4; }
 
+constexpr int list_room = 16;  // numbers that listing inputs may write behind the list
+
 // Where a product goes: acc[m * stride + n], and y = float(acc) * (x_scale[m] * row_scale[n]). Either may be
 // null.
 struct ProductOutput {
@@ -114,10 +116,15 @@ struct Kernels {
     // A matrix by input is unpacked for each group: only many tokens are worth it.
     void (*ternary)(const TernaryMatrix&, int group_begin, int group_end, const QuantisedRows&,
                     const ProductOutput&, std::uint8_t* scratch);
-    // Of a matrix by input and one token: sums[row] += (weight + 1) * codes[i] over the listed inputs i. sums holds
-    // 4 * input_bytes(rows), which is a multiple of 256.
+    // The places of codes that are not zero, k of them, rising; returns how many. May write list_room numbers beyond k.
+    int (*list_inputs)(const std::int8_t* codes, std::int64_t k, std::int32_t* inputs);
+    // Of a matrix by input and one token: adds (weight + 1) * codes[i] over the listed inputs i to `sums`. It holds
+    // 4 * input_bytes(rows) numbers in an order of the kernel's own and is aligned to 64.
     void (*add_inputs)(const TernaryMatrix&, const std::int32_t* inputs, int count, const std::int8_t* codes,
                        std::int32_t* sums);
+    // The token's y and acc, of which acc may be null, from the sums of `parts` that lie `stride` apart; leaves zeros.
+    void (*collect_inputs)(const TernaryMatrix&, std::int32_t* sums, int parts, std::int64_t stride, float x_scale,
+                           std::int32_t x_sum, float* y, std::int32_t* acc);
     // Rows [begin, end): y[m * stride + n] = sum of fused multiply-adds over 16 lanes, lane = k mod 16, then
     // the tree.
     void (*dense)(const DenseMatrix&, int row_begin, int row_end, const float* x, std::ptrdiff_t x_stride,

@@ -7,9 +7,13 @@ constexpr int query_tile = 4;
 constexpr int attention_tile = 4;  // vectors of values or scores in work
 constexpr int dense_row_tile = 2;
 constexpr int dense_token_tile = 2;
+constexpr int sum_place(int row) { return row; }
+constexpr int sum_shift(int) { return 0; }
 }  // namespace tritwise::TRITWISE_ISA
 
 #include "attention_kernels.hpp"
+#include "by_input_groups.hpp"
+#include "by_input_list.hpp"
 #include "cache_kernels.hpp"
 #include "dense_kernels.hpp"
 #include "float_kernels.hpp"
@@ -112,7 +116,9 @@ const Kernels& kernels_scalar() {
         .packing = TernaryPacking::four_a_byte,
         .query_tile = query_tile,
         .ternary = ternary,
+        .list_inputs = list_inputs,
         .add_inputs = add_inputs,
+        .collect_inputs = collect_inputs,
         .dense = dense,
         .rms_norm = rms_norm,
         .quantise = quantise,

@@ -136,21 +136,38 @@ static long check_by_input(const Kernels& kernels, int rows, int inputs, int m, 
                       {m, x.k, x.codes.data(), x.quads.data(), x_scale.data(), x.sum.data()},
                       {floats.data(), sums.data(), padded}, scratch.data());
         if (!by_input) return;
-        // Some inputs of one token, added to what is there.
+        // Some inputs of one token: two threads take parts of the list, one of them in two calls.
         std::vector<std::int32_t> list;
         for (int i = 0; i < inputs; ++i)
             if (static_cast<int>((i * 7919ll) % inputs) < listed) list.push_back(i);
-        Array<std::int32_t> total(4 * input_bytes(padded));
-        for (std::size_t i = 0; i < total.size(); ++i) total[i] = static_cast<std::int32_t>(i) - 100;
-        table.add_inputs({padded, x.k, packed.data(), row_scale.data(), true}, list.data(),
-                         static_cast<int>(list.size()), x.codes.data(), total.data());
+        Array<std::int8_t> codes(x.k);
+        std::memset(codes.data(), 0, codes.size());
+        for (const int i : list) codes[i] = x.codes[i];
+        std::erase_if(list, [&](int i) { return codes[i] == 0; });
+        Array<std::int32_t> found(x.k + list_room);
+        const int many = table.list_inputs(codes.data(), x.k, found.data());
+        CHECK(many == static_cast<int>(list.size()) && std::equal(list.begin(), list.end(), found.data()), where);
+        const TernaryMatrix w{padded, x.k, packed.data(), row_scale.data(), true};
+        const std::int64_t stride = 4 * input_bytes(padded);
+        Array<std::int32_t> total(2 * stride), some_acc(padded);
+        Array<float> some(padded);
+        std::memset(total.data(), 0, total.size() * 4);
+        for (int round = 0; round < 2; ++round) {  // the sums are zero again after the first
+            const int count = static_cast<int>(list.size()), parts[] = {0, count / 3, count / 2, count};
+            for (int i = 0; i < 3; ++i)
+                table.add_inputs(w, list.data() + parts[i], parts[i + 1] - parts[i], x.codes.data(),
+                                 total.data() + i % 2 * stride);
+            table.collect_inputs(w, total.data(), 2, stride, 0.75f, -100, some.data(), round ? some_acc.data() : nullptr);
+        }
         for (int n = 0; n < rows; ++n) {
-            std::int64_t sum = n - 100;
+            std::int64_t sum = 100;
             for (const int i : list)
                 sum += (stripes[n % packed_stripes(rows) * inputs + i] >> n / packed_stripes(rows) * 2 & 3) *
                        std::int64_t{x.codes[i]};
-            CHECK(total[n] == sum, where + ", row " + std::to_string(n));
+            CHECK(some_acc[n] == sum, where + ", row " + std::to_string(n));
+            CHECK(some[n] == static_cast<float>(sum) * (0.75f * row_scale[n]), where + ", row " + std::to_string(n));
         }
+        for (std::size_t i = 0; i < total.size(); ++i) CHECK(total[i] == 0, where);
     };
     run(kernels_scalar(), false, expected, expected_acc);
     run(kernels, true, y, acc);

@@ -3,9 +3,9 @@
     python benchmarks/kernel_speed.py --shape 2b4t --threads 2 --head int8 --profile
 
 No tokenizer, no sampling, no scheduler: what `tritwise._native.Model` can do. Bandwidth is measured right before and
-after each decode run, because on a shared machine it changes within seconds. `--profile` prints where the time goes, each
-part beside its bound: the bytes of its weights at the read bandwidth, or its products at the rate that the kernel's
-instructions reach in registers, whichever takes longer.
+after each decode run, because on a shared machine it changes within seconds. `--profile` prints where the time goes,
+each part beside its bound: the bytes of its weights at the read bandwidth, or its products at the rate that the
+kernel's instructions reach in registers, whichever takes longer.
 """
 
 import argparse

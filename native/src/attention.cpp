@@ -17,11 +17,7 @@ void Model::rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row) {
     const float* v = k + weights_.kv_rows;
     for (int head = 0; head < config_.heads + config_.kv_heads; ++head) {
         float* x = head < config_.heads ? q + head * dims : k + (head - config_.heads) * dims;
-        for (int i = 0; i < half; ++i) {
-            const float a = x[i], b = x[i + half];
-            x[i] = a * cosines[i] - b * sines[i];
-            x[i + half] = b * cosines[i] + a * sines[i];
-        }
+        kernels_.rotate(x, cosines, sines, half);
     }
     const int position = chunk.positions[row];
     for (int head = 0; head < config_.kv_heads; ++head)

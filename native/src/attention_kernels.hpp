@@ -169,7 +169,9 @@ inline void attention_piece(const AttentionTask& task, int piece, const float* i
         shared = seen[q] < shared ? seen[q] : shared;
         longest = seen[q] > longest ? seen[q] : longest;
     }
-    constexpr int half = attention_tile / 2 / Q, side = half < 1 ? 1 : half > 4 ? 4 : half;
+    // A group's sums wait beside the total when there are scales, so half as many blocks go side by side.
+    constexpr int at_once = (has_scales(T) ? attention_tile / 2 : attention_tile) / Q;
+    constexpr int side = at_once < 1 ? 1 : at_once > 4 ? 4 : at_once;
     constexpr int page_blocks = page_positions / 16;
     const int blocks = (longest + 15) / 16;
     for (int block = 0; block < blocks;) {

@@ -327,6 +327,7 @@ static constexpr Kernels make_table(const char* name) {
         .silu_gate = silu_gate,
         .relu2_gate = relu2_gate,
         .add = add,
+        .rotate = rotate,
         .load_row = load_row,
         .attention = attention,
         .merge_attention = merge_attention,

@@ -80,6 +80,15 @@ inline void relu2_gate(const float* gate, const float* up, int n, float* out) {
     }
 }
 
+// Any `half`: a product, a product, their difference or sum, whatever the compiler makes of the loop.
+inline void rotate(float* __restrict x, const float* __restrict cosines, const float* __restrict sines, int half) {
+    for (int i = 0; i < half; ++i) {
+        const float a = x[i], b = x[i + half];
+        x[i] = a * cosines[i] - b * sines[i];
+        x[i + half] = b * cosines[i] + a * sines[i];
+    }
+}
+
 inline void add(float* x, const float* y, int n) {
     for (int i = 0; i < n; i += 16) store(x + i, load(x + i) + load(y + i));
 }

@@ -143,6 +143,8 @@ struct Kernels {
     // out = max(gate, 0)^2 * up.
     void (*relu2_gate)(const float* gate, const float* up, int n, float* out);
     void (*add)(float* x, const float* y, int n);
+    // Of any length: the pairs (x[i], x[i + half]) turned by their angles, each product and sum rounded.
+    void (*rotate)(float* x, const float* cosines, const float* sines, int half);
     void (*load_row)(const DenseMatrix&, std::int64_t row, float* out);
     // softmax(scale * q k) v. Scores: fused multiply-adds over d in order, a group's sum times its scale added
     // to those before it. In a piece: the sum of exponentials in 16 lanes, lane = position mod 16, then the

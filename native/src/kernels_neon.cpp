@@ -263,6 +263,7 @@ const Kernels& kernels_neon() {
         .silu_gate = silu_gate,
         .relu2_gate = relu2_gate,
         .add = add,
+        .rotate = rotate,
         .load_row = load_row,
         .attention = attention,
         .merge_attention = merge_attention,

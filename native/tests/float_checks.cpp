@@ -67,7 +67,10 @@ static long check_rows(const Kernels& kernels, int count, Values values, Random&
     scalar.add(expected.data(), x.data(), n);
     kernels.add(out.data(), x.data(), n);
     CHECK(out.same_bits(expected), where + ": add");
-    return 6;
+    scalar.rotate(expected.data(), weight.data(), x.data(), count / 2);
+    kernels.rotate(out.data(), weight.data(), x.data(), count / 2);
+    CHECK(out.same_bits(expected), where + ": rotate");
+    return 7;
 }
 
 // Random bits of a type, without infinities and NaN: subnormals of float16 among them.

@@ -65,8 +65,10 @@ def main() -> None:
 
     config = shape_config(options.shape)
     begin = time.perf_counter()
+    context = max(options.prefill, options.steps) + 8
     backend = CpuBackend(config, random_tensors(config), threads=options.threads, kernel=options.kernel,
-                         head=options.head, slots=options.slots, context=max(options.prefill, options.steps) + 8)
+                         head=options.head, slots=options.slots, context=context,
+                         cache_tokens=options.slots * (context + _native.page_positions))
     info = backend.info
     print(f"built in {time.perf_counter() - begin:.1f} s, {info.weight_bytes / 1e6:.0f} MB of weights, "
           f"{info.weight_bytes_per_best / 1e6:.0f} MB read a step, kernel {info.kernel}, {info.threads} threads")

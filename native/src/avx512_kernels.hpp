@@ -52,10 +52,10 @@ static inline void write(const ProductOutput& out, const float* row_scale, int r
                          float x_scale, std::int32_t x_sum) {
     // Stored fields are value + 1: sum x (w + 1) - sum x = sum x w.
     acc = _mm512_sub_epi32(acc, _mm512_set1_epi32(x_sum));
-    if (out.acc) _mm512_storeu_si512(out.acc + token * out.stride + row, acc);
+    if (out.acc) _mm512_storeu_si512(out.acc + out.at(token, row), acc);
     if (out.y) {
         const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x_scale), _mm512_loadu_ps(row_scale + row));
-        _mm512_storeu_ps(out.y + token * out.stride + row, _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale));
+        _mm512_storeu_ps(out.y + out.at(token, row), _mm512_mul_ps(_mm512_cvtepi32_ps(acc), scale));
     }
 }
 

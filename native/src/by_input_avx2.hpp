@@ -1,4 +1,4 @@
-// One token times a matrix that lies by input, with vpmaddubsw.
+// One token times a matrix that lies by input, with vpmaddubsw or vpdpbusd.
 #pragma once
 
 #include <immintrin.h>
@@ -61,7 +61,8 @@ static int list_inputs(const std::int8_t* codes, std::int64_t k, std::int32_t* i
 
 // The inputs are read from beginning to end, as they lie; the sums, 4 bytes a row, stay in the first-level cache.
 // Per 8 inputs by 32 bytes (1024 weights): 8 loads, 16 interleavings, 8 shifts, 32 AND, 32 vpmaddubsw, 16 vpmaddwd, 32
-// adds, 16 loads and stores of sums, 4 prefetches. Two products of two inputs stay inside int16: 4 * 8 * 128 = 4096.
+// adds, 16 loads and stores of sums, 4 prefetches; or 32 vpdpbusd in place of what multiplies and adds. Two products of
+// two inputs stay inside int16: 4 * 8 * 128 = 4096.
 static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int count, const std::int8_t* codes,
                        std::int32_t* sums) {
     const __m256i low = _mm256_set1_epi8(0x03), high = _mm256_set1_epi8(0x0C), ones = _mm256_set1_epi16(1);
@@ -74,7 +75,13 @@ static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int c
             interleave(eight.at + 4, at, rows[1]);
 #pragma GCC unroll 4
             for (int q = 0; q < 4; ++q) {
-                __m256i pairs[4];
+                __m256i sum[4];  // of pairs in int16, or with vpdpbusd in int32 with those before
+                __m256i* to[4];
+#pragma GCC unroll 4
+                for (int f = 0; f < 4; ++f) {
+                    to[f] = reinterpret_cast<__m256i*>(sums + at * 4 + 32 * f + 8 * q);
+                    if constexpr (vnni) sum[f] = _mm256_loadu_si256(to[f]);
+                }
 #pragma GCC unroll 2
                 for (int i = 0; i < 2; ++i) {
                     const __m256i upper = _mm256_srli_epi16(rows[i][q], 4);
@@ -82,14 +89,19 @@ static void add_inputs(const TernaryMatrix& w, const std::int32_t* inputs, int c
                                                _mm256_and_si256(upper, low), _mm256_and_si256(upper, high)};
 #pragma GCC unroll 4
                     for (int f = 0; f < 4; ++f) {
+                        if constexpr (vnni) {
+                            sum[f] = dot(sum[f], fields[f], x[i]);
+                            continue;
+                        }
                         const __m256i products = _mm256_maddubs_epi16(fields[f], x[i]);
-                        pairs[f] = i ? _mm256_add_epi16(pairs[f], products) : products;
+                        sum[f] = i ? _mm256_add_epi16(sum[f], products) : products;
                     }
                 }
 #pragma GCC unroll 4
                 for (int f = 0; f < 4; ++f) {
-                    auto* to = reinterpret_cast<__m256i*>(sums + at * 4 + 32 * f + 8 * q);
-                    _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), _mm256_madd_epi16(pairs[f], ones)));
+                    if constexpr (!vnni)
+                        sum[f] = _mm256_add_epi32(_mm256_loadu_si256(to[f]), _mm256_madd_epi16(sum[f], ones));
+                    _mm256_storeu_si256(to[f], sum[f]);
                 }
             }
         }

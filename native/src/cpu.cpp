@@ -25,6 +25,11 @@ bool cpu_has_avx2() {
     return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
+bool cpu_has_avxvnni() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return cpu_has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
 bool cpu_has_avx512vnni() {
     return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -54,6 +59,7 @@ static std::vector<std::string> feature_names() {
     if (__builtin_cpu_supports("avx2")) names.emplace_back("avx2");
     if (__builtin_cpu_supports("fma")) names.emplace_back("fma");
     if (cpu_has_avx2()) names.emplace_back("f16c");
+    if (cpu_has_avxvnni()) names.emplace_back("avxvnni");
     if (__builtin_cpu_supports("avx512f")) names.emplace_back("avx512f");
     if (__builtin_cpu_supports("avx512bw")) names.emplace_back("avx512bw");
     if (__builtin_cpu_supports("avx512vl")) names.emplace_back("avx512vl");
@@ -69,6 +75,7 @@ bool cpu_has_neon_dotprod() { return false; }
 #else
 
 bool cpu_has_avx2() { return false; }
+bool cpu_has_avxvnni() { return false; }
 bool cpu_has_avx512vnni() { return false; }
 bool cpu_has_avx512vbmi() { return false; }
 static std::string brand_string() { return {}; }

@@ -17,7 +17,8 @@ struct CpuInfo {
 CpuInfo cpu_info();
 
 bool cpu_has_avx2();        // AVX2, FMA and F16C
-bool cpu_has_avx512vnni();  // the above and AVX-512 F, BW, VL, DQ, VNNI
+bool cpu_has_avxvnni();     // the above and AVX-VNNI
+bool cpu_has_avx512vnni();  // AVX2, FMA, F16C and AVX-512 F, BW, VL, DQ, VNNI
 bool cpu_has_avx512vbmi();  // the above and AVX-512 VBMI
 bool cpu_has_neon_dotprod();  // aarch64 with sdot
 

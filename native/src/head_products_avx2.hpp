@@ -1,4 +1,4 @@
-// Integer products of the head with vpmaddubsw; head_matrices.hpp draws the planes. A ymm holds 8 rows.
+// Integer products of the head with vpmaddubsw or vpdpbusd; head_matrices.hpp draws the planes. A ymm holds 8 rows.
 #pragma once
 
 #include <immintrin.h>
@@ -18,23 +18,25 @@ static inline __m256i head_input(const std::int8_t* p) {
 }
 
 static inline __m256i head_pairs(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+static inline __m256i nibble_pairs(__m256i sums) { return vnni ? sums : head_pairs(sums); }
 
-// A pair is at most 2 * 15 * 128 = 3840, so the int16 sums of 4 steps, 8 pairs, are at most 30720: no
-// saturation, and one vpmaddwd widens them.
-constexpr int nibble_steps = 4;
+// A pair is at most 2 * 15 * 128 = 3840, so the int16 sums of 4 steps, 8 pairs, are at most 30720: no saturation, and
+// one vpmaddwd widens them. vpdpbusd adds in int32, so there it is one piece of all steps.
+constexpr std::int64_t nibble_steps = vnni ? std::int64_t{1} << 40 : 4;
 
 static inline __m256i low_nibbles(__m256i a) { return _mm256_and_si256(a, _mm256_set1_epi8(0x0F)); }
 static inline __m256i high_nibbles(__m256i a) { return low_nibbles(_mm256_srli_epi16(a, 4)); }
 
 // The empty statement keeps each sum in its register: GCC 12 would add products to one another and run out.
 static inline __m256i plus_products(__m256i pairs, __m256i weights, __m256i input) {
+    if constexpr (vnni) return dot(pairs, weights, input);
     pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(weights, input));
     asm("" : "+x"(pairs));
     return pairs;
 }
 
 // C columns of a quad by the 16 rows at `plane`. Per 64 bytes (128 weights): 2 loads, 2 shifts, 4 AND, and a
-// column 2 broadcasts, 4 vpmaddubsw, 4 adds; every fourth time 2 vpmaddwd and 2 adds a column.
+// column 2 broadcasts, 4 vpmaddubsw, 4 adds; every fourth time 2 vpmaddwd and 2 adds a column. Or 4 vpdpbusd.
 template <int C>
 static inline void nibble_tile(const std::uint8_t* plane, std::int64_t steps, const std::int8_t* x,
                                const std::int32_t* column_sums, std::int32_t (*sums)[group_rows], int row) {
@@ -60,7 +62,7 @@ static inline void nibble_tile(const std::uint8_t* plane, std::int64_t steps, co
         }
 #pragma GCC unroll 4
         for (int t = 0; t < C; ++t)
-            for (int i = 0; i < 2; ++i) acc[t][i] = _mm256_add_epi32(acc[t][i], head_pairs(pairs[t][i]));
+            for (int i = 0; i < 2; ++i) acc[t][i] = _mm256_add_epi32(acc[t][i], nibble_pairs(pairs[t][i]));
     }
 #pragma GCC unroll 4
     for (int t = 0; t < C; ++t)
@@ -81,7 +83,7 @@ static inline void nibble_sums(const std::uint8_t* plane, std::int64_t steps, co
 }
 
 // Per 128 bytes (256 weights): 4 loads, 4 shifts, 8 AND, 2 broadcasts, 8 vpmaddubsw, 8 adds, 2 prefetches;
-// every fourth time 4 vpmaddwd and 4 adds.
+// every fourth time 4 vpmaddwd and 4 adds. Or 8 vpdpbusd.
 static inline void nibble_sums_of_one(const std::uint8_t* plane, std::int64_t steps, const std::int8_t* codes,
                                       std::int32_t column_sum, std::int32_t* sums) {
     __m256i acc[4] = {};
@@ -100,7 +102,7 @@ static inline void nibble_sums_of_one(const std::uint8_t* plane, std::int64_t st
                     plus_products(plus_products(pairs[i], low_nibbles(a), first), high_nibbles(a), second);
             }
         }
-        for (int i = 0; i < 4; ++i) acc[i] = _mm256_add_epi32(acc[i], head_pairs(pairs[i]));
+        for (int i = 0; i < 4; ++i) acc[i] = _mm256_add_epi32(acc[i], nibble_pairs(pairs[i]));
     }
     for (int i = 0; i < 4; ++i)
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + 8 * i),
@@ -109,11 +111,11 @@ static inline void nibble_sums_of_one(const std::uint8_t* plane, std::int64_t st
 
 // With |code| <= 127 unsigned and x carrying the sign of the code, a pair is at most 2 * 127 * 127 = 32258:
 // no saturation. Per 2 x 32 bytes (64 weights): 2 loads, 2 shifts, 4 logic, 2 XOR, 2 abs, and a column 2
-// signs, 2 vpmaddubsw, 2 vpmaddwd, 2 adds.
+// signs, 2 vpmaddubsw, 2 vpmaddwd, 2 adds. Or, with code + 128 as it is, 2 vpdpbusd.
 template <int T, int rows = group_rows>
 static inline void pair_sums(const std::uint8_t* high, const std::uint8_t* low, std::int64_t steps,
-                             const std::int8_t* quads, std::int64_t quad_stride, const std::int32_t*,
-                             std::int32_t (*sums)[group_rows]) {
+                             const std::int8_t* quads, std::int64_t quad_stride,
+                             const std::int32_t* column_sums, std::int32_t (*sums)[group_rows]) {
     const __m256i mask = _mm256_set1_epi8(0x0F), flip = _mm256_set1_epi8(static_cast<char>(0x80));
     for (int t = 0; t < T; t += 2) {
         const std::int8_t* x = quads + t / 4 * quad_stride + t % 4 * 4;
@@ -130,6 +132,10 @@ static inline void pair_sums(const std::uint8_t* high, const std::uint8_t* low, 
                     const __m256i code = _mm256_xor_si256(bytes, flip), size = _mm256_abs_epi8(code);
                     for (int column = 0; column < 2; ++column) {
                         const __m256i input = head_input(x + 16 * quarter + 4 * column);
+                        if constexpr (vnni) {
+                            acc[column][i] = dot(acc[column][i], bytes, input);
+                            continue;
+                        }
                         acc[column][i] = _mm256_add_epi32(
                             acc[column][i],
                             head_pairs(_mm256_maddubs_epi16(size, _mm256_sign_epi8(input, code))));
@@ -139,7 +145,9 @@ static inline void pair_sums(const std::uint8_t* high, const std::uint8_t* low, 
         }
         for (int column = 0; column < 2; ++column)
             for (int i = 0; i < rows / 8; ++i)
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums[t + column] + 8 * i), acc[column][i]);
+                _mm256_storeu_si256(
+                    reinterpret_cast<__m256i*>(sums[t + column] + 8 * i),
+                    _mm256_sub_epi32(acc[column][i], _mm256_set1_epi32(vnni ? 128 * column_sums[t + column] : 0)));
     }
 }
 

@@ -11,6 +11,7 @@ std::vector<const Kernels*> available_kernels() {
 #if defined(__x86_64__)
     if (cpu_has_avx512vbmi()) found.push_back(&kernels_avx512vbmi());
     if (cpu_has_avx512vnni()) found.push_back(&kernels_avx512vnni());
+    if (cpu_has_avxvnni()) found.push_back(&kernels_avxvnni());
     if (cpu_has_avx2()) found.push_back(&kernels_avx2());
 #elif defined(__aarch64__)
     if (cpu_has_neon_dotprod()) found.push_back(&kernels_neon());

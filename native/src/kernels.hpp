@@ -65,12 +65,15 @@ constexpr int slab_row(int byte) { return byte % 16 / 4 * 8 + byte / 16 * 4 + by
 
 constexpr int list_room = 16;  // numbers that listing inputs may write behind the list
 
-// Where a product goes: acc[m * stride + n], and y = float(acc) * (x_scale[m] * row_scale[n]). Either may be
-// null.
+// Where a product goes: acc[m * stride + n - first_row], and y = float(acc) * (x_scale[m] * row_scale[n]) at the same
+// place. Either may be null.
 struct ProductOutput {
     float* y;
     std::int32_t* acc;
     std::ptrdiff_t stride;
+    int first_row = 0;
+
+    std::ptrdiff_t at(int token, int row) const { return token * stride + row - first_row; }
 };
 
 // Row-major float weights, rows padded with zeros to a multiple of 16.
@@ -191,6 +194,7 @@ struct Kernels {
 const Kernels& kernels_scalar();
 #if defined(__x86_64__)
 const Kernels& kernels_avx2();
+const Kernels& kernels_avxvnni();
 const Kernels& kernels_avx512vnni();
 const Kernels& kernels_avx512vbmi();
 #elif defined(__aarch64__)

@@ -39,7 +39,7 @@ static inline void write(const ProductOutput& out, const float* row_scale, int r
                          float x_scale, std::int32_t x_sum) {
     // Stored fields are value + 1: sum x (w + 1) - sum x = sum x w.
     acc = vsubq_s32(acc, vdupq_n_s32(x_sum));
-    const std::ptrdiff_t at = token * out.stride + row;
+    const std::ptrdiff_t at = out.at(token, row);
     if (out.acc) vst1q_s32(out.acc + at, acc);
     if (out.y) {
         const float32x4_t scale = vmulq_f32(vdupq_n_f32(x_scale), vld1q_f32(row_scale + row));

@@ -72,9 +72,9 @@ static void ternary(const TernaryMatrix& w, int begin, int end, const QuantisedR
                 const int row = group * group_rows + i;
                 // Stored fields are value + 1: sum x (w + 1) - sum x = sum x w.
                 const std::int32_t result = acc[i] - x.sum[m];
-                if (out.acc) out.acc[m * out.stride + row] = result;
+                if (out.acc) out.acc[out.at(m, row)] = result;
                 if (out.y)
-                    out.y[m * out.stride + row] =
+                    out.y[out.at(m, row)] =
                         static_cast<float>(result) * (x.scale[m] * w.row_scale[row]);
             }
         }

@@ -71,6 +71,11 @@ void Model::prepare(const Chunk& chunk, std::int64_t row, const float* x, int wi
             store_quad_column(nullptr, k, quads_.as<std::int8_t>(), column);
 }
 
+QuantisedRows Model::quantised(const Chunk& chunk, const TernaryMatrix& w) const {
+    return {static_cast<int>(chunk.n),  w.k, codes_.as<std::int8_t>(), quads_.as<std::int8_t>(), scales_.as<float>(),
+            sums_.as<std::int32_t>()};
+}
+
 // y = the rows made ready by `prepare`, times the matrix.
 void Model::product(Part part, const Linear& matrix, const Chunk& chunk, float* y) {
     Profile::Timer timer(profile_, part);
@@ -87,12 +92,7 @@ void Model::product(Part part, const Linear& matrix, const Chunk& chunk, float* 
     const TernaryMatrix& w = matrix.ternary;
     if (chunk.trace && accumulators_.bytes() < floats(std::int64_t{m} * w.rows))
         accumulators_ = Buffer(floats(std::int64_t{m} * w.rows), Pages::lazy);
-    const QuantisedRows x{m,
-                          w.k,
-                          codes_.as<std::int8_t>(),
-                          quads_.as<std::int8_t>(),
-                          scales_.as<float>(),
-                          sums_.as<std::int32_t>()};
+    const QuantisedRows x = quantised(chunk, w);
     if (w.by_input && product_by_input(timer, matrix, chunk, y)) return;
     timer.add(weights_.bytes(matrix), w.rows * std::int64_t{w.k} * m);
     const ProductOutput out{y, chunk.trace ? accumulators_.as<std::int32_t>() : nullptr, w.rows};

@@ -87,6 +87,8 @@ private:
                               std::int64_t rows);
     // x (a row of `width` floats, padded) made ready for the next product.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
+    // Those rows, as a product with the matrix takes them.
+    QuantisedRows quantised(const Chunk& chunk, const TernaryMatrix& w) const;
     void product(Part part, const Linear& matrix, const Chunk& chunk, float* y);
     // The same for a matrix by input. False, and nothing done, where the tokens have too few zeros for it.
     bool product_by_input(Profile::Timer& timer, const Linear& matrix, const Chunk& chunk, float* y);
@@ -96,6 +98,8 @@ private:
     void plan_attention(const Chunk& chunk);
     void attend(const Chunk& chunk, int layer);
     void feed_forward(const Chunk& chunk, int layer, const std::string& prefix);
+    using Gate = void (*)(const float* gate, const float* up, int n, float* out);
+    void gated_product(const Linear& matrix, const Chunk& chunk, Gate activate);
     // experts.cpp
     void experts(const Chunk& chunk, int layer, const std::string& prefix);
     void route(const Chunk& chunk, const LayerWeights& layer);
@@ -136,7 +140,7 @@ private:
     Buffer hidden_, qkv_, attention_, gate_up_, result_, scratch_, rope_;
     // The input of the product that comes next, as floats or quantised, and the int32 results when traced.
     Buffer input_, codes_, quads_, scales_, sums_, accumulators_;
-    Buffer unpack_scratch_, attention_scratch_, embedding_rows_;
+    Buffer unpack_scratch_, attention_scratch_, embedding_rows_, gated_;
     // Of the head: sums by chunks of 32 inputs, logits whose largest is wanted; of the coarse pass its tokens
     // and its candidates.
     Buffer chunk_sums_, best_logits_, high_, candidates_;

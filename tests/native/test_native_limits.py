@@ -185,7 +185,7 @@ def test_a_model_tells_what_it_is_and_what_it_holds():
     model = load(c, weights, threads=2)
     assert (model.threads, model.kernel, model.head) == (2, KERNEL, "stored")
     # Bytes of a row in whole blocks: 4 for 20 inputs, 5 for 24, or 4 for 16.
-    inputs, size = {"avx512vbmi": (20, 4), "avx2": (24, 5)}.get(KERNEL, (16, 4))
+    inputs, size = {"avx512vbmi": (20, 4), "avxvnni": (24, 5), "avx2": (24, 5)}.get(KERNEL, (16, 4))
     row = {256: -(-256 // inputs) * size}
     by_input = -(-512 // inputs) * inputs * 256 // 4  # down_proj behind squared ReLU: 2 bits
     codes = 2 * ((256 * 2 + 2 * 128 + 2 * 512) * row[256] + by_input)

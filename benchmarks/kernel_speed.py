@@ -17,6 +17,7 @@ import numpy as np
 
 from tritwise import _native
 from tritwise.engine import Batch, CpuBackend, kernels
+from tritwise.engine.cpu import CACHE_TYPES
 from tritwise.measure.shapes import SHAPES, random_tensors, shape_config
 
 
@@ -58,6 +59,8 @@ def main() -> None:
     parser.add_argument("--head", choices=("stored", "f16", "int8", "int4"), default="int8")
     parser.add_argument("--slots", type=int, default=1, help="sequences that decode together")
     parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--filled", type=int, default=0, help="positions that are in the cache before the steps")
+    parser.add_argument("--cache-type", choices=CACHE_TYPES, default="f16")
     parser.add_argument("--prefill", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
@@ -65,20 +68,23 @@ def main() -> None:
 
     config = shape_config(options.shape)
     begin = time.perf_counter()
-    context = max(options.prefill, options.steps) + 8
+    context = max(options.prefill, options.filled + options.steps) + 8
     backend = CpuBackend(config, random_tensors(config), threads=options.threads, kernel=options.kernel,
                          head=options.head, slots=options.slots, context=context,
-                         cache_tokens=options.slots * (context + _native.page_positions))
+                         cache_type=options.cache_type, cache_tokens=options.slots * (context + _native.page_positions))
     info = backend.info
     print(f"built in {time.perf_counter() - begin:.1f} s, {info.weight_bytes / 1e6:.0f} MB of weights, "
           f"{info.weight_bytes_per_best / 1e6:.0f} MB read a step, kernel {info.kernel}, {info.threads} threads")
-    slots, prompt = np.arange(options.slots), np.arange(options.prefill)
+    slots, prompt = np.arange(options.slots), np.arange(options.prefill) % config.vocab_size
     rate = _native.measure_products(options.threads, options.kernel, 5) if options.profile else 0.0
     for _ in range(options.repeats):
+        for slot in slots if options.filled else ():
+            filling = np.arange(options.filled)
+            step(backend, filling % config.vocab_size, np.full_like(filling, slot), filling, filling[-1:])
         before = _native.measure_read_bandwidth(options.threads, 1 << 29, 3)
         skipped = backend.weight_bytes_skipped
         backend.start_profile(options.profile)
-        seconds = [step(backend, slots + 1, slots, np.full(options.slots, position), slots)
+        seconds = [step(backend, slots + 1, slots, np.full(options.slots, options.filled + position), slots)
                    for position in range(options.steps)]
         read = info.weight_bytes_per_best - (backend.weight_bytes_skipped - skipped) // (options.slots * options.steps)
         after = _native.measure_read_bandwidth(options.threads, 1 << 29, 3)

@@ -80,6 +80,9 @@ void Model::plan_attention(const Chunk& chunk) {
     if (attention_states_.bytes() < floats(states)) attention_states_ = Buffer(floats(states), Pages::lazy);
 }
 
+// Up to so many tokens hardly any key is read twice in a layer.
+constexpr std::int64_t few_tokens = 64;
+
 void Model::attend(const Chunk& chunk, int layer) {
     const Profile::Timer timer(profile_, Part::attention);
     const CacheLayout& layout = cache_.layout();
@@ -94,6 +97,7 @@ void Model::attend(const Chunk& chunk, int layer) {
             task.layout = &layout;
             task.page_bytes = cache_.page_bytes();
             task.scale = 1.0f / std::sqrt(static_cast<float>(dims));
+            task.few = chunk.n <= few_tokens;
             task.scratch = attention_scratch_.as<float>() + thread * attention_scratch_floats_;
             for (std::int64_t i = first; i < last; ++i) {
                 const AttentionCall& call = calls_[i];

@@ -36,10 +36,30 @@ inline const char* region_of(const AttentionTask& task, int position) {
     return task.base + task.pages[position / page_positions] * task.page_bytes;
 }
 
+// Bytes of sixteen elements.
+constexpr std::ptrdiff_t vector_bytes(CacheType type) {
+    return type == CacheType::f32 ? 64 : type == CacheType::f16 ? 32 : type == CacheType::int8 ? 16 : 8;
+}
+
+// What the next calls read: keys and values of as many positions. A page's region is too short for the hardware to know
+// where it goes on, so it is asked for while scores are computed, step by step.
+struct Ahead {
+    const char *keys, *values;  // null: nothing is asked for
+
+    void fetch(std::ptrdiff_t begin, std::ptrdiff_t end) const {
+        if (!keys) return;
+        for (std::ptrdiff_t at = (begin + 63) / 64 * 64; at < end; at += 64) {
+            __builtin_prefetch(keys + at, 0, 2);
+            __builtin_prefetch(values + at, 0, 2);
+        }
+    }
+};
+
 // scores[q * ld + position] for B blocks of 16 positions of one page.
 template <CacheType T, int Q, int B>
 inline void block_scores(const AttentionTask& task, const char* region, int block, const float* interleaved,
-                         float* scores, std::ptrdiff_t ld) {
+                         float* scores, std::ptrdiff_t ld, const Ahead& ahead) {
+    constexpr std::ptrdiff_t step_bytes = B * vector_bytes(T);
     const CacheLayout& layout = *task.layout;
     const int dims = layout.head_dim, step = T == CacheType::int4 ? int4_group : dims;
     const std::ptrdiff_t block_elements = std::ptrdiff_t{dims} * 16;
@@ -54,6 +74,7 @@ inline void block_scores(const AttentionTask& task, const char* region, int bloc
         if constexpr (T == CacheType::int4) {
             const auto* keys = reinterpret_cast<const std::uint8_t*>(region) + block * block_elements / 2;
             for (int d = begin; d < end; d += 2) {
+                ahead.fetch(d * step_bytes, (d + 2) * step_bytes);
                 for (int b = 0; b < B; ++b) {
                     Lanes even, odd;
                     load_i4(keys + (b * block_elements + d * 16) / 2, even, odd);
@@ -65,6 +86,7 @@ inline void block_scores(const AttentionTask& task, const char* region, int bloc
             }
         } else {
             for (int d = begin; d < end; ++d) {
+                ahead.fetch(d * step_bytes, (d + 1) * step_bytes);
                 for (int b = 0; b < B; ++b) {
                     const Lanes key = load_elements<T>(region, (block + b) * block_elements + d * 16);
                     for (int q = 0; q < Q; ++q)
@@ -155,6 +177,11 @@ inline void add_all_values(const AttentionTask& task, int first, int begin, int 
     }
 }
 
+template <int N>
+struct Number {
+    static constexpr int value = N;
+};
+
 // One piece: for query q that sees a position of it, results + q * attention_state() becomes its state.
 template <CacheType T, int Q>
 inline void attention_piece(const AttentionTask& task, int piece, const float* interleaved, float* scores,
@@ -178,13 +205,18 @@ inline void attention_piece(const AttentionTask& task, int piece, const float* i
         const char* region = region_of(task, first + block * 16);
         const int in_page = block % page_blocks;
         const int left = page_blocks - in_page < blocks - block ? page_blocks - in_page : blocks - block;
-        if (left >= side) {
-            block_scores<T, Q, side>(task, region, in_page, interleaved, scores + block * 16, piece_positions);
-            block += side;
-        } else {
-            block_scores<T, Q, 1>(task, region, in_page, interleaved, scores + block * 16, piece_positions);
-            ++block;
-        }
+        const auto run = [&](auto count) {
+            constexpr int B = decltype(count)::value;
+            const std::ptrdiff_t values = std::ptrdiff_t{in_page} * layout.value_width * vector_bytes(T);
+            const int next = block + B < blocks ? block + B : block;
+            const char* keys = region_of(task, first + next * 16) +
+                               std::ptrdiff_t{next % page_blocks} * layout.head_dim * vector_bytes(T);
+            block_scores<T, Q, B>(task, region, in_page, interleaved, scores + block * 16, piece_positions,
+                                  {task.few ? keys : nullptr, region + layout.values + values});
+            block += B;
+        };
+        if (left >= side) run(Number<side>{});
+        else run(Number<1>{});
     }
     for (int q = 0; q < Q; ++q) {
         float* result = results + q * ld;

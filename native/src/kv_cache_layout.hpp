@@ -69,6 +69,7 @@ struct AttentionTask {
     float* out[attention_queries];         // head_dim floats each
     float* state[attention_queries];       // attention_state() floats each, or the first one null
     int piece;
+    bool few;                              // tokens in the call: keys and values come from memory, not from a cache
     float* scratch;                        // attention_scratch() floats
 };
 

@@ -1,0 +1,158 @@
+"""What the bytes of a GGUF tensor mean (the layouts stand in gguf_types.py): floats, or ternary codes and their scale.
+
+    floats(type, bytes, shape)      float array of the shape
+    ternary(type, bytes, shape)     codes int8 [out, in], scale float32 that multiplies
+"""
+
+from collections.abc import Callable
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from tritwise.common.errors import TritwiseError
+from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
+
+Bytes = NDArray[np.uint8]
+_PLAIN = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def floats(number: int, data: Bytes, shape: tuple[int, ...]) -> NDArray:
+    """Values of a float type as they are stored, read-only, and of Q4_0, Q8_0, Q4_K and Q6_K as float32.
+
+    Raises KeyError for a ternary type, ValueError when the bytes do not have the length of the shape.
+    """
+    kind = _checked(number, data, shape)
+    if kind.name in _PLAIN:
+        dtype = _PLAIN[kind.name]
+        whole = data if data.ctypes.data % dtype.itemsize == 0 else data.copy()
+        return whole.view(dtype).reshape(shape)
+    return _FLOATS[kind.name](data.reshape(-1, kind.block_bytes)).reshape(shape)
+
+
+def ternary(number: int, data: Bytes, shape: tuple[int, int]) -> tuple[NDArray[np.int8], np.float32]:
+    """Codes int8 [out, in] and the scale that multiplies them, of TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN and IQ2_BN_R4.
+
+    I2_S is read in the layout of x86, which its converter writes. Raises KeyError for a float type, ValueError for
+    another length, TritwiseError for a field that is no code, for a scale that is not positive and finite, and where
+    parts of the tensor have different scales: that is another model than codes times one scale.
+    """
+    kind = _checked(number, data, shape)
+    fields, scales = _TERNARY[kind.name](data, *shape)
+    if fields.max() > 2:
+        raise TritwiseError("the tensor is not ternary", why=f"a field of {kind.name} holds {int(fields.max())}; "
+                            "codes + 1 are 0, 1, 2")
+    # A block of zeros has the scale 0 when it was quantised by itself, and any scale means the same for it.
+    used = scales[scales != 0]
+    scale = np.float32(used[0]) if used.size else np.float32(0)
+    if not (np.isfinite(used).all() and scale > 0):
+        raise TritwiseError("the tensor has no scale", why=f"{kind.name} stores {float(scale)} where a positive number "
+                            "is needed")
+    if (used != scale).any():
+        raise TritwiseError("the tensor has several scales", why=f"{kind.name} stores {len(np.unique(used))} different "
+                            f"ones, from {float(used.min())} to {float(used.max())}; a ternary matrix here has one")
+    codes = fields.view(np.int8) - np.int8(1)
+    if scales.size > 1 and used.size < scales.size:
+        idle = codes.reshape(scales.size, -1)[scales == 0]
+        codes.reshape(scales.size, -1)[scales == 0] = np.zeros_like(idle)
+    return codes, scale
+
+
+def _checked(number: int, data: Bytes, shape: tuple[int, ...]):
+    if data.dtype != np.uint8 or data.shape != (tensor_bytes(number, shape),):
+        raise ValueError(f"{data.dtype} {data.shape} was given for {GGUF_TYPES[number].name} {shape}, which takes "
+                         f"uint8 ({tensor_bytes(number, shape)},)")
+    return GGUF_TYPES[number]
+
+
+def _half(columns: Bytes) -> NDArray[np.float32]:
+    """Two bytes a row as float16, to float32 [rows, 1]."""
+    return np.ascontiguousarray(columns).view("<f2").astype(np.float32)
+
+
+def _crumbs(data: Bytes) -> Bytes:
+    """[..., n] bytes to [..., 4, n] fields of two bits, the lowest first."""
+    return data[..., None, :] >> np.array([[0], [2], [4], [6]], np.uint8) & np.uint8(3)
+
+
+def _trits(data: Bytes, count: int) -> Bytes:
+    """[..., n] bytes to [..., count, n]: byte / 256 as a fraction in base 3, its first digit first."""
+    powers = np.array([1, 3, 9, 27, 81], np.uint8)[:count, None]
+    with np.errstate(over="ignore"):
+        rest = data[..., None, :] * powers  # modulo 256
+    return (rest.astype(np.uint16) * 3 >> 8).astype(np.uint8)
+
+
+def _q8_0(blocks: Bytes) -> NDArray[np.float32]:
+    return _half(blocks[:, :2]) * blocks[:, 2:].view(np.int8)
+
+
+def _q4_0(blocks: Bytes) -> NDArray[np.float32]:
+    nibbles = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1)
+    return _half(blocks[:, :2]) * (nibbles.view(np.int8) - np.int8(8))
+
+
+def _q4_k(blocks: Bytes) -> NDArray[np.float32]:
+    six = blocks[:, 4:16]  # scales of 0-3, minima of 0-3 with two bits of 4-7 above each, low nibbles of 4-7
+    scales = np.concatenate([six[:, :4] & 63, six[:, 8:] & 15 | six[:, :4] >> 6 << 4], axis=1)
+    minima = np.concatenate([six[:, 4:8] & 63, six[:, 8:] >> 4 | six[:, 4:8] >> 6 << 4], axis=1)
+    pairs = blocks[:, 16:].reshape(-1, 4, 32)
+    nibbles = np.stack([pairs & 15, pairs >> 4], axis=2).reshape(-1, 8, 32)
+    factor, least = _half(blocks[:, :2]) * scales, _half(blocks[:, 2:4]) * minima
+    return factor[..., None] * nibbles - least[..., None]
+
+
+def _q6_k(blocks: Bytes) -> NDArray[np.float32]:
+    low = blocks[:, :128].reshape(-1, 2, 2, 32)  # halves of 128 weights, of 64 bytes each
+    low = np.stack([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32)
+    high = _crumbs(blocks[:, 128:192].reshape(-1, 2, 32))
+    values = (low | high << 4).view(np.int8) - np.int8(32)
+    factor = _half(blocks[:, 208:]) * blocks[:, 192:208].view(np.int8)
+    return factor[..., None] * values.reshape(-1, 16, 16)
+
+
+_FLOATS: dict[str, Callable[[Bytes], NDArray[np.float32]]] = {
+    "Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_K": _q4_k, "Q6_K": _q6_k}
+
+
+def _tq1_0(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    blocks = data.reshape(-1, 54)
+    parts = [_trits(blocks[:, :32], 5), _trits(blocks[:, 32:48], 5), _trits(blocks[:, 48:52], 4)]
+    fields = np.concatenate([part.reshape(len(blocks), -1) for part in parts], axis=1)
+    return fields.reshape(out, inner), _half(blocks[:, 52:]).reshape(-1)
+
+
+def _tq2_0(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    blocks = data.reshape(-1, 66)
+    return _crumbs(blocks[:, :64].reshape(-1, 2, 32)).reshape(out, inner), _half(blocks[:, 64:]).reshape(-1)
+
+
+def _i2_s(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    packed = data[:-32].reshape(-1, 32)
+    return _crumbs(packed)[:, ::-1].reshape(out, inner), data[-32:-28].copy().view("<f4")
+
+
+def _iq1_bn(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    rows = data.reshape(out, -1)
+    blocks = rows[:, 2:].reshape(-1, 13)
+    fives = _trits(blocks[:, :12].reshape(-1, 4, 3), 5)[:, :, ::-1]  # [.., 5, 3]; the last digit first
+    singles = _trits(blocks[:, 12:], 5)[:, 4:0:-1]
+    fields = np.concatenate([fives.swapaxes(-1, -2).reshape(-1, 4, 15), singles], axis=2)
+    return fields.reshape(out, inner), _half(rows[:, :2]).reshape(-1)
+
+
+def _iq2_bn(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    rows = data.reshape(out, -1)
+    return (_crumbs(rows[:, 4:].reshape(-1, 16)).reshape(out, inner),
+            np.ascontiguousarray(rows[:, :4]).view("<f4").reshape(-1))
+
+
+def _iq2_bn_r4(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    fours = data.reshape(out // 4, -1)
+    packed = fours[:, 16:].reshape(out // 4, inner // 16, 4, 4)  # byte i of row k: columns 16 l + 4 f + i
+    return (_crumbs(packed).transpose(0, 2, 1, 3, 4).reshape(out, inner),
+            np.ascontiguousarray(fours[:, :16]).view("<f4").reshape(-1))
+
+
+_TERNARY: dict[str, Callable[[Bytes, int, int], tuple[Bytes, NDArray[np.float32]]]] = {
+    "TQ1_0": _tq1_0, "TQ2_0": _tq2_0, "I2_S": _i2_s, "IQ1_BN": _iq1_bn, "IQ2_BN": _iq2_bn, "IQ2_BN_R4": _iq2_bn_r4}

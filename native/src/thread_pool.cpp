@@ -29,70 +29,81 @@ static void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t ol
     value.wait(old, std::memory_order_acquire);
 }
 
-ThreadPool::ThreadPool(int threads) : size_(threads) {
+ThreadPool::ThreadPool(int threads) : size_(threads), shares_(new Share[threads]) {
     try {
         for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { worker(i); });
     } catch (...) {  // the system gives no more threads: end those that run, then report
-        stop_.store(true);
-        section_.fetch_add(1);
-        section_.notify_all();
-        for (auto& thread : threads_) thread.join();
+        stop();
         throw;
     }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
     stop_.store(true);
-    section_.fetch_add(1);
-    section_.notify_all();
+    number_.fetch_add(1);
+    number_.notify_all();
     for (auto& thread : threads_) thread.join();
 }
 
-// A claim succeeds only if the ticket is still the one that was read. Then its section cannot have ended,
-// since items of it were not claimed, and so function, context and count, read in between, are that
-// section's.
-void ThreadPool::claim_all(int thread) {
-    std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
-    for (;;) {
-        const auto left = static_cast<std::uint32_t>(ticket);
-        if (left == 0) return;
-        const Function function = function_.load(std::memory_order_relaxed);
-        void* context = context_.load(std::memory_order_relaxed);
-        const std::uint32_t count = count_.load(std::memory_order_relaxed);
-        // Three quarters of an even share of what is left: long sequential runs first, since each begins with a wait for
-        // memory, and an end without stragglers.
-        const auto share = static_cast<std::uint32_t>(std::uint64_t{left} * 3 / (4 * static_cast<unsigned>(size_)));
-        const std::uint32_t take = share ? share : 1;
-        if (!ticket_.compare_exchange_weak(ticket, ticket - take, std::memory_order_acq_rel,
-                                           std::memory_order_acquire))
-            continue;
-        const std::int64_t begin = count - left;
-        function(context, begin, begin + take, thread);
-        if (done_.fetch_add(take, std::memory_order_acq_rel) + take == count) done_.notify_one();
-        ticket = ticket_.load(std::memory_order_acquire);
+// Claims and does runs until none is left, and returns how many items they had. A claim succeeds only while the section
+// is the one of `number`: when it has ended, every share of it is claimed whole, and stays so or gets a later number.
+std::uint32_t ThreadPool::work_on(std::uint32_t number, int thread) {
+    const Section& section = sections_[number % 2];
+    const Function function = section.function.load(std::memory_order_acquire);
+    void* context = section.context.load(std::memory_order_acquire);
+    const std::uint64_t count = section.count.load(std::memory_order_acquire);
+    // What was read can only be of the section after the next one when the next one was announced before.
+    if (number_.load(std::memory_order_acquire) != number) return 0;
+    const auto size = static_cast<std::uint64_t>(size_);
+    std::uint32_t all = 0;
+    for (int i = 0; i < size_; ++i) {
+        const std::uint64_t owner = static_cast<std::uint64_t>(thread + i) % size, first = count * owner / size;
+        const auto share = static_cast<std::uint32_t>(count * (owner + 1) / size - first);
+        std::atomic<std::uint64_t>& place = shares_[owner].claimed;
+        std::uint32_t finished = 0;
+        for (std::uint64_t value = place.load(std::memory_order_acquire);;) {
+            const auto of = static_cast<std::uint32_t>(value >> 32);
+            if (static_cast<std::int32_t>(of - number) > 0) return all;  // ended, so nothing was finished here
+            const std::uint32_t claimed = of == number ? static_cast<std::uint32_t>(value) : 0, left = share - claimed;
+            if (!left) break;
+            const std::uint32_t take = left - left / 2;
+            if (!place.compare_exchange_weak(value, std::uint64_t{number} << 32 | (claimed + take),
+                                             std::memory_order_acq_rel, std::memory_order_acquire))
+                continue;
+            const auto begin = static_cast<std::int64_t>(first + claimed);
+            function(context, begin, begin + take, thread);
+            finished += take;
+            value = place.load(std::memory_order_acquire);
+        }
+        all += finished;
+        if (thread && finished) {
+            done_.fetch_add(finished, std::memory_order_acq_rel);
+            done_.notify_one();
+        }
     }
+    return all;
 }
 
 void ThreadPool::dispatch(Function function, void* context, std::uint32_t count) {
-    function_.store(function, std::memory_order_relaxed);
-    context_.store(context, std::memory_order_relaxed);
-    count_.store(count, std::memory_order_relaxed);
-    done_.store(0, std::memory_order_relaxed);
-    const std::uint64_t number = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
-    ticket_.store(number << 32 | count, std::memory_order_release);
-    section_.fetch_add(1, std::memory_order_release);
-    section_.notify_all();
-    claim_all(0);
-    for (std::uint32_t done; (done = done_.load(std::memory_order_acquire)) != count;)
-        wait_while(done_, done);
+    const std::uint32_t number = number_.load(std::memory_order_relaxed) + 1;
+    Section& section = sections_[number % 2];
+    section.function.store(function, std::memory_order_release);
+    section.context.store(context, std::memory_order_release);
+    section.count.store(count, std::memory_order_release);
+    number_.fetch_add(1, std::memory_order_acq_rel);
+    number_.notify_all();
+    expected_ += count - work_on(number, 0);
+    for (std::uint32_t done; (done = done_.load(std::memory_order_acquire)) != expected_;) wait_while(done_, done);
 }
 
 void ThreadPool::worker(int thread) {
     for (;;) {
-        const std::uint32_t seen = section_.load(std::memory_order_acquire);
-        if (stop_.load()) return;
-        claim_all(thread);
-        wait_while(section_, seen);
+        const std::uint32_t number = number_.load(std::memory_order_acquire);
+        if (stop_.load(std::memory_order_relaxed)) return;
+        work_on(number, thread);
+        wait_while(number_, number);
     }
 }
 

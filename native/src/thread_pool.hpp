@@ -4,15 +4,21 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
 namespace tritwise {
 
-// A section is a count of items. Threads claim runs of neighbouring items, large ones first, until none is
-// left, and the caller waits for claimed items only: a thread that the system has descheduled between two
-// sections holds nobody up. (One that it deschedules inside a run still does, for a time slice.)
+// A section is a count of items, and an even share of them for each thread. A thread claims runs of its own share, the
+// first as long as half of it, then takes from the others' shares what they have not claimed. The caller waits for
+// claimed items only: a thread that the system has descheduled between two sections holds nobody up. (One that it
+// deschedules inside a run still does, for a time slice.)
+//
+// Two cores may be as far apart as two dies, where a cache line takes 200 ns to pass from one to the other: as long as a
+// product reads 16 KB of weights. So a section is announced by one line, each thread claims from a line of its own,
+// which the others touch at the end, and reports once.
 class ThreadPool {
 public:
     explicit ThreadPool(int threads);
@@ -41,22 +47,28 @@ public:
 
 private:
     using Function = void (*)(void*, std::int64_t, std::int64_t, int);
+    // Number of the section << 32 | items of a thread's share that are claimed. Under another number, none is.
+    struct alignas(64) Share {
+        std::atomic<std::uint64_t> claimed{0};
+    };
     void dispatch(Function function, void* context, std::uint32_t count);
-    void claim_all(int thread);
+    std::uint32_t work_on(std::uint32_t number, int thread);
     void worker(int thread);
+    void stop();
 
     int size_;
-    // The section. A late thread may read these while the next section is written; its claim then fails
-    // (claim_all).
-    std::atomic<Function> function_{nullptr};
-    std::atomic<void*> context_{nullptr};
-    std::atomic<std::uint32_t> count_{0};
-    // On lines of their own, because all threads write or watch them.
-    alignas(64) std::atomic<std::uint64_t> ticket_{
-        0};  // number of the section << 32 | items that are not claimed
-    alignas(64) std::atomic<std::uint32_t> done_{0};  // items that are finished
-    alignas(64) std::atomic<std::uint32_t> section_{0};
-    alignas(64) std::atomic<bool> stop_{false};
+    std::uint32_t expected_ = 0;  // of done_, when all that the workers have claimed is finished
+    // What the section of a number does lies at number % 2, so that one is written while a late thread reads the last.
+    struct Section {
+        std::atomic<Function> function{nullptr};
+        std::atomic<void*> context{nullptr};
+        std::atomic<std::uint32_t> count{0};
+    };
+    alignas(64) Section sections_[2];
+    std::atomic<std::uint32_t> number_{0};
+    std::atomic<bool> stop_{false};
+    alignas(64) std::atomic<std::uint32_t> done_{0};  // items that workers have finished, of all sections, modulo 2^32
+    std::unique_ptr<Share[]> shares_;
     std::vector<std::thread> threads_;
 };
 

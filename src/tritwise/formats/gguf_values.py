@@ -156,3 +156,4 @@ def _iq2_bn_r4(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.flo
 
 _TERNARY: dict[str, Callable[[Bytes, int, int], tuple[Bytes, NDArray[np.float32]]]] = {
     "TQ1_0": _tq1_0, "TQ2_0": _tq2_0, "I2_S": _i2_s, "IQ1_BN": _iq1_bn, "IQ2_BN": _iq2_bn, "IQ2_BN_R4": _iq2_bn_r4}
+TERNARY_TYPES = frozenset(_TERNARY)

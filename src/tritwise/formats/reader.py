@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from tritwise.config import ModelConfig
 from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
 from tritwise.formats.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
 from tritwise.ternary import absmean, sign
+
+if TYPE_CHECKING:
+    from tritwise.formats.gguf_model import GGUFModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOAT_DTYPES = tuple(name for name in DTYPES if name != "U8")
@@ -155,18 +158,24 @@ class ModelDirectory:
         return scale
 
 
-def open_model(path: str | Path) -> ModelDirectory:
+def open_model(path: str | Path) -> "ModelDirectory | GGUFModel":
     """Open a directory with config.json and safetensors weights in Hugging Face's layout.
 
     The weights are model.safetensors or, when that is absent, the files named by model.safetensors.index.json (the
     order in which transformers looks). Presence, shape and type of every tensor are checked here, values by `read`.
-    A tied head that is stored all the same is accepted when it equals the embedding, bit for bit.
+    A tied head that is stored all the same is accepted when it equals the embedding, bit for bit. A file is opened as
+    GGUF (gguf_model.py), with the same methods and no tokenizer.
     Raises TritwiseError with the file, the tensor and the reason.
     """
     path = Path(path)
+    if path.is_file() and path.suffix not in (".safetensors", ".json", ".bin"):
+        from tritwise.formats.gguf_model import GGUFModel  # it needs what stands here
+
+        return GGUFModel(path)
     if not path.is_dir():
-        raise TritwiseError(f"{path} is not a model directory", why="there is no such directory",
-                            fix="give the path of a directory with config.json and model.safetensors")
+        raise TritwiseError(f"{path} is not a model directory",
+                            why="it is a file" if path.is_file() else "there is no such directory",
+                            fix="give the path of a GGUF file or of a directory with config.json and model.safetensors")
     config = read_config(path)
     tensors = _locate(path)
     for key in ("num_hidden_layers", "num_experts"):

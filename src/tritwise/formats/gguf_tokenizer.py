@@ -1,0 +1,86 @@
+"""The tokenizer in a GGUF file's metadata, as the tokenizer.json that the tokenizers library reads.
+
+Byte-level BPE (`tokenizer.ggml.model` is gpt2) with the ways to split a text that llama.cpp calls llama-bpe, gpt-2 and
+qwen2. Others are refused by name. Keys: gguf specification, "Tokenizer".
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tritwise.common.errors import TritwiseError
+
+_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"
+_QWEN2 = rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}|{_REST}"
+# None: the pattern of GPT-2, which the library has built in.
+PATTERNS: dict[str, str | None] = {
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3"), _LLAMA3), "gpt-2": None, "qwen2": _QWEN2}
+# Of `tokenizer.ggml.token_type`.
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+
+
+def tokenizer_json(metadata: Mapping[str, Any]) -> str | None:
+    """The content of a tokenizer.json; None where the metadata hold no tokenizer.
+
+    Raises TritwiseError for a kind of tokenizer that is not known, and for lists that do not fit each other.
+    """
+    kind = metadata.get("tokenizer.ggml.model")
+    if kind in (None, "none", "no_vocab"):
+        return None
+    if kind != "gpt2":
+        raise _error("model", f"it is {kind!r}; gpt2 (byte-level BPE) is read")
+    pre = metadata.get("tokenizer.ggml.pre")
+    if pre not in PATTERNS:
+        raise _error("pre", f"it is {pre!r}; known are {', '.join(PATTERNS)}")
+    tokens, merges = (_strings(metadata, key) for key in ("tokens", "merges"))
+    types = metadata.get("tokenizer.ggml.token_type")
+    if types is None:
+        types = np.full(len(tokens), NORMAL)
+    if not isinstance(types, np.ndarray) or types.dtype.kind not in "iu" or len(types) != len(tokens):
+        raise _error("token_type", f"it does not hold one number for each of the {len(tokens)} tokens")
+    ids = {token: number for number, token in enumerate(tokens)}
+    if len(ids) != len(tokens):
+        twice = next(token for number, token in enumerate(tokens) if ids[token] != number)
+        raise _error("tokens", f"{twice!r} is there twice")
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    for merge, pair in zip(merges, pairs, strict=True):
+        if len(pair) != 2 or pair[0] not in ids or pair[1] not in ids or "".join(pair) not in ids:
+            raise _error("merges", f"{merge!r} does not join two tokens to a third one")
+    added = [{"id": number, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": bool(types[number] == CONTROL)}
+             for number, token in enumerate(tokens) if types[number] in (CONTROL, USER_DEFINED)]
+    own = {token: number for token, number in ids.items() if types[number] not in (CONTROL, USER_DEFINED, UNUSED)}
+    pattern = PATTERNS[pre]
+    bytes_only = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern is None}
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+        "pre_tokenizer": bytes_only if pattern is None else {"type": "Sequence", "pretokenizers": [split, bytes_only]},
+        "post_processor": None, "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
+                                            "use_regex": True},
+        # A word that is a token is that token for llama.cpp with these patterns, whatever the merges would make of it.
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                  "ignore_merges": pattern is _LLAMA3, "vocab": own, "merges": [list(pair) for pair in pairs]},
+    })
+
+
+def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
+    value = metadata.get(f"tokenizer.ggml.{key}")
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise _error(key, "it is not a list of strings")
+    for text in value:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise _error(key, f"{text!r} is not UTF-8") from None
+    return value
+
+
+def _error(key: str, why: str) -> TritwiseError:
+    return TritwiseError(f"the tokenizer cannot be read: tokenizer.ggml.{key}", why=why)

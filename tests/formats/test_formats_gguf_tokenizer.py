@@ -1,0 +1,119 @@
+"""Tokenizers from GGUF metadata: the ids that transformers' own tokenizers give for the same vocabulary and merges."""
+
+import json
+import unicodedata
+
+import gguf
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, GPT2TokenizerFast, Qwen2TokenizerFast
+
+from tritwise import TritwiseError
+from tritwise.formats.gguf_tokenizer import tokenizer_json
+
+# One letter, digit, mark, space or sign of many kinds from every plane that has any.
+PLANES = "".join(chr(code) for code in range(0x20, 0x110000, 61)
+                 if unicodedata.category(chr(code)) not in ("Cs", "Cn"))
+CORPUS = ["def area(r):\n    return 3.14159 * r ** 2\n\n\n", "I'll DON'T we'Re 12345 67  \t x\r\n\r\n  ",
+          "naïve café 東京 مرحبا", "a\u0301\u0323 \U0001F468\u200D\U0001F469\u200D\U0001F467",
+          " " * 40 + "end", "", PLANES]
+SPECIAL = ["<|end|>", "<|turn|>"]
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> tuple[list[str], list[str]]:
+    """Tokens by id and merges of a small BPE, with two control tokens behind."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                  show_progress=False)
+    tokenizer.train_from_iterator([text * 3 for text in CORPUS[:5]] + ["return the area of 123 1234 12"] * 4, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    return tokens + SPECIAL, [" ".join(pair) for pair in model["merges"]]
+
+
+def metadata(vocabulary, pre: str) -> dict:
+    tokens, merges = vocabulary
+    types = np.ones(len(tokens), np.int32)
+    types[-len(SPECIAL):] = 3
+    return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.merges": merges, "tokenizer.ggml.token_type": types}
+
+
+def read(values: dict) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(tokenizer_json(values))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+@pytest.mark.parametrize(("pre", "theirs"), [("gpt-2", GPT2TokenizerFast), ("qwen2", Qwen2TokenizerFast)])
+def test_ids_are_those_of_transformers(vocabulary, pre, theirs):
+    tokens, merges = vocabulary
+    own = tokens[:-len(SPECIAL)]
+    expected = theirs(vocab={token: number for number, token in enumerate(own)},
+                      merges=[tuple(merge.split(" ")) for merge in merges], unk_token=None)
+    found = read(metadata(vocabulary, pre))
+    for text in CORPUS:
+        text = unicodedata.normalize("NFC", text)  # Qwen2's tokenizer does so, llama.cpp's does not
+        assert found.encode(text, add_special_tokens=False).ids == expected.encode(text, add_special_tokens=False)
+        assert found.decode(found.encode(text).ids) == text
+
+
+def test_ids_of_llama3_are_those_of_transformers_for_the_same_file(vocabulary, tmp_path):
+    tokens, merges = vocabulary
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_merges(merges)
+    writer.add_token_types([1] * (len(tokens) - 2) + [3] * 2)
+    writer.add_bos_token_id(len(tokens) - 2)
+    writer.add_eos_token_id(len(tokens) - 1)
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    expected = AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    found = read(metadata(vocabulary, "llama-bpe"))
+    for text in CORPUS:
+        assert found.encode(text).ids == expected.encode(text, add_special_tokens=False)
+
+
+def test_control_tokens_as_text_are_text(vocabulary):
+    found = read(metadata(vocabulary, "llama-bpe"))
+    ids = found.encode("a<|end|>b").ids
+    assert found.token_to_id("<|end|>") not in ids
+    assert found.decode(ids) == "a<|end|>b"
+
+
+def test_metadata_without_a_tokenizer_have_none():
+    assert tokenizer_json({}) is None
+
+
+@pytest.mark.parametrize(("key", "value", "match"), [
+    ("model", "rwkv", "it is 'rwkv'"), ("pre", "poro-chat", "known are llama-bpe"), ("pre", None, "it is None"),
+    ("tokens", [], "not a list of strings"), ("tokens", ["a", "a"], "token_type"), ("merges", None, "not a list"),
+    ("merges", ["a b c"], "'a b c' does not join"), ("merges", ["zz qq"], "does not join"),
+    ("token_type", np.ones(3, np.int32), "one number for each"), ("token_type", "x", "one number for each"),
+])
+def test_metadata_that_do_not_fit_are_refused(vocabulary, key, value, match):
+    with pytest.raises(TritwiseError, match=match):
+        tokenizer_json(metadata(vocabulary, "llama-bpe") | {f"tokenizer.ggml.{key}": value})
+
+
+def test_a_token_that_is_there_twice_is_named(vocabulary):
+    values = metadata(vocabulary, "gpt-2")
+    values["tokenizer.ggml.tokens"] = [*values["tokenizer.ggml.tokens"][:-1], "<|end|>"]
+    with pytest.raises(TritwiseError, match=r"'<\|end\|>' is there twice"):
+        tokenizer_json(values)
+
+
+def test_bytes_that_are_no_text_are_refused(vocabulary):
+    values = metadata(vocabulary, "gpt-2")
+    values["tokenizer.ggml.tokens"] = [*values["tokenizer.ggml.tokens"][:-1], "\udcff"]
+    with pytest.raises(TritwiseError, match="is not UTF-8"):
+        tokenizer_json(values)

@@ -7,8 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
+from tokenizers import pre_tokenizers
 
 from tritwise import TritwiseError
+from tritwise.cli.app import main
 from tritwise.config import ModelConfig
 from tritwise.engine import load
 from tritwise.formats import TernaryTensor, open_model, write_quantised
@@ -28,7 +30,8 @@ def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
 
 
 def write(path: Path, config: ModelConfig, tensors: dict[str, np.ndarray], arch: str, kind: str, *,
-          metadata: dict[str, float] | None = None, extra: dict[str, np.ndarray] | None = None) -> Path:
+          metadata: dict[str, float] | None = None, extra: dict[str, np.ndarray] | None = None,
+          vocabulary: list[str] | None = None) -> Path:
     """A file of `arch` with the block linears as `kind`, TERNARY-F16 for -s, 0, +s in halves; all else in float32."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(config.num_hidden_layers)
@@ -40,6 +43,11 @@ def write(path: Path, config: ModelConfig, tensors: dict[str, np.ndarray], arch:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_rope_freq_base(config.rope_theta)
+    if vocabulary:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_list(vocabulary)
+        writer.add_token_merges(["a b"])
     for key, value in (metadata or {}).items():
         writer.add_float32(f"{arch}.{key}", value)
     linears = linear_names(config.with_changes(linear_type="ternary"))
@@ -205,3 +213,16 @@ def test_transformers_reads_the_same_dense_model(tmp_path, make_tensors):
     assert set(found.names()) == set(state)
     for name in found.names():
         assert np.array_equal(found.read(name), state[name].numpy())
+
+
+def test_a_file_with_a_tokenizer_writes_text(tmp_path, make_tensors, capsys):
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
+    config, tensors = model(make_tensors, hidden_act="relu2", vocab_size=len(tokens))
+    path = write(tmp_path / "model.gguf", config, tensors, "bitnet-b1.58", "TQ2_0", vocabulary=tokens)
+    with load(path) as opened:
+        text = opened.generate("def f():", max_tokens=8).text
+        assert opened.codec.encode("def") == [tokens.index(letter) for letter in "def"]
+    assert main(["generate", str(path), "--prompt", "def f():", "--max-tokens", "8"]) == 0
+    assert text in capsys.readouterr().out
+    assert main(["inspect", str(path)]) == 0
+    assert "ternary" in capsys.readouterr().out

@@ -370,9 +370,10 @@ def _opened(directory: ModelDirectory, config: ModelConfig, backend: str,
 
     def tokenizer() -> Tokenizer | None:
         reading.wait()  # parsing holds Python's lock, which the backend leaves free from here on
-        if directory.tokenizer_file is None:
+        content = directory.tokenizer_json()
+        if content is None:
             return None
-        result = load_tokenizer(directory.tokenizer_file)
+        result = load_tokenizer(content, directory.path)
         release_unused_memory()  # parsing leaves as much again as it keeps
         return result
 

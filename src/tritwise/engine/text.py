@@ -14,12 +14,12 @@ from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer.json; user text encoded with it never becomes a special token."""
+def load_tokenizer(content: str, source: Path) -> Tokenizer:
+    """From the content of a tokenizer.json that `source` holds; user text never becomes a special token."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_str(content)
     except Exception as error:  # the library raises plain Exception for anything it cannot read
-        raise TritwiseError(f"{path} is not readable as a tokenizer", why=str(error)) from None
+        raise TritwiseError(f"{source} is not readable as a tokenizer", why=str(error)) from None
     tokenizer.encode_special_tokens = True
     return tokenizer
 

@@ -20,6 +20,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig, QuantizationConfig
 from tritwise.formats.gguf_file import GGUFFile
 from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name
+from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_types import GGUF_TYPES
 from tritwise.formats.gguf_values import TERNARY_TYPES, floats, ternary
 from tritwise.formats.packing import TernaryTensor
@@ -47,11 +48,9 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
 class GGUFModel:
     """An opened file; its tensors have Hugging Face's names. Quantised embeddings and heads are read as float32.
 
-    `.path`, `.config`, `.files`, `.tokenizer_file` (always None) and `.stored_bytes` as in `ModelDirectory`.
+    `.path`, `.config`, `.files` and `.stored_bytes` as in `ModelDirectory`.
     Raises TritwiseError with the file, the key or tensor, and the reason.
     """
-
-    tokenizer_file = None
 
     def __init__(self, path: str | Path) -> None:
         self._file = GGUFFile(path)
@@ -66,6 +65,13 @@ class GGUFModel:
         self._shapes, self._linears = self.config.tensor_shapes(), linear_names(self.config)
         self._check()
         self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
+
+    def tokenizer_json(self) -> str | None:
+        """The tokenizer in the metadata as the content of a tokenizer.json; None when there is none."""
+        try:
+            return tokenizer_json(self._file.metadata)
+        except TritwiseError as error:
+            raise TritwiseError(f"{self.path}: {error.what}", why=error.why) from None
 
     def names(self) -> tuple[str, ...]:
         """Every weight's name, in the order of `ModelConfig.tensor_shapes()`; scales belong to their weights."""

@@ -73,6 +73,15 @@ class ModelDirectory:
         self.files = tuple(sorted({file.path for file in tensors.values()}))
         self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
 
+    def tokenizer_json(self) -> str | None:
+        """The content of the directory's tokenizer.json; None when it has none. Raises TritwiseError if unreadable."""
+        if self.tokenizer_file is None:
+            return None
+        try:
+            return self.tokenizer_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TritwiseError(f"{self.tokenizer_file} is not readable as a tokenizer", why=str(error)) from None
+
     def names(self) -> tuple[str, ...]:
         """Every weight's name, in the order of `ModelConfig.tensor_shapes()`; scales belong to their weights."""
         return tuple(self._shapes)
@@ -164,7 +173,7 @@ def open_model(path: str | Path) -> "ModelDirectory | GGUFModel":
     The weights are model.safetensors or, when that is absent, the files named by model.safetensors.index.json (the
     order in which transformers looks). Presence, shape and type of every tensor are checked here, values by `read`.
     A tied head that is stored all the same is accepted when it equals the embedding, bit for bit. A file is opened as
-    GGUF (gguf_model.py), with the same methods and no tokenizer.
+    GGUF (gguf_model.py), with the same methods.
     Raises TritwiseError with the file, the tensor and the reason.
     """
     path = Path(path)

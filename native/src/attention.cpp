@@ -6,16 +6,6 @@
 
 namespace tritwise {
 
-// RMSNorm over one head of the row in place, in scratch_: the heads lie side by side, without the padding it needs.
-void Model::norm_head(std::int64_t row, const float* weight, float* x) {
-    const int dims = config_.head_dim, padded = static_cast<int>(round_up(dims, 16));
-    float* scratch = scratch_.as<float>() + row * input_stride_;
-    std::copy(x, x + dims, scratch);
-    std::fill(scratch + dims, scratch + padded, 0.0f);
-    kernels_.rms_norm(scratch, weight, padded, dims, config_.eps, scratch);
-    std::copy(scratch, scratch + dims, x);
-}
-
 // Rotary embedding (half-split pairs) of the row's queries and keys in place, then its keys and values to the
 // cache.
 void Model::rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row) {
@@ -25,11 +15,8 @@ void Model::rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row) {
     float* q = qkv_.as<float>() + row * qkv_stride_;
     float* k = q + weights_.q_rows;
     const float* v = k + weights_.kv_rows;
-    const LayerWeights& weights = weights_.layers[layer];
     for (int head = 0; head < config_.heads + config_.kv_heads; ++head) {
-        const bool query = head < config_.heads;
-        float* x = query ? q + head * dims : k + (head - config_.heads) * dims;
-        if (weights.q_norm) norm_head(row, query ? weights.q_norm : weights.k_norm, x);
+        float* x = head < config_.heads ? q + head * dims : k + (head - config_.heads) * dims;
         kernels_.rotate(x, cosines, sines, half);
     }
     const int position = chunk.positions[row];

@@ -94,7 +94,6 @@ private:
     bool product_by_input(Profile::Timer& timer, const Linear& matrix, const Chunk& chunk, float* y);
     void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
                        std::int64_t first_row, std::int64_t rows, std::int64_t k);
-    void norm_head(std::int64_t row, const float* weight, float* x);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
     void plan_attention(const Chunk& chunk);
     void attend(const Chunk& chunk, int layer);

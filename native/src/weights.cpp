@@ -31,8 +31,7 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
                        : round_up(ffn, 16);
     const std::int64_t norm_floats =
         (2 * config.layers + 1) * round_up(hidden, 16) +
-        (config.sub_norms ? config.layers * (round_up(hidden, 16) + ffn_norms) : 0) +
-        (config.head_norms ? 2 * config.layers * round_up(config.head_dim, 16) : 0);
+        (config.sub_norms ? config.layers * (round_up(hidden, 16) + ffn_norms) : 0);
     norm_arena_ = Buffer(norm_floats * sizeof(float), Pages::huge);
 
     for (int n = 0; n < config.layers; ++n) {
@@ -53,10 +52,6 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
         layer.post_attention_norm = add_norm(prefix + "post_attention_layernorm.weight", hidden);
         layer.attn_sub_norm =
             config.sub_norms ? add_norm(prefix + "self_attn.attn_sub_norm.weight", hidden) : nullptr;
-        if (config.head_norms) {
-            layer.q_norm = add_norm(prefix + "self_attn.q_norm.weight", config.head_dim);
-            layer.k_norm = add_norm(prefix + "self_attn.k_norm.weight", config.head_dim);
-        }
         layer.ffn_sub_norm =
             config.sub_norms && !config.experts ? add_norm(prefix + "mlp.ffn_sub_norm.weight", ffn) : nullptr;
     }

@@ -23,10 +23,9 @@ struct ModelConfig {
     std::vector<float> inverse_frequencies;  // of the rotary embedding, [head_dim / 2]
     float rope_factor;                       // times cos and sin
     bool tied;       // the head is the embedding
-    bool sub_norms;   // model_type bitnet
-    bool head_norms;  // model_type qwen3
-    bool relu2;       // else SiLU
-    bool ternary;     // linear_type ternary or binary; else dense
+    bool sub_norms;  // model_type bitnet
+    bool relu2;      // else SiLU
+    bool ternary;    // linear_type ternary or binary; else dense
 };
 
 // One matrix, possibly of several tensors above each other (q|k|v, gate|up); each begins at a multiple of
@@ -48,8 +47,7 @@ struct LayerWeights {
     Linear qkv, o, gate_up, down;  // the last two are empty where there are experts
     Linear router;  // always dense; the shared expert's gate is the row behind the experts, padded
     std::vector<ExpertWeights> experts;                                            // the shared one last
-    const float *input_norm, *post_attention_norm;
-    const float *attn_sub_norm, *ffn_sub_norm, *q_norm, *k_norm;  // may be null
+    const float *input_norm, *post_attention_norm, *attn_sub_norm, *ffn_sub_norm;  // the last two may be null
 };
 
 class Weights {

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config.families import is_1bitllm, read_1bitllm, read_qwen
 from tritwise.config.rope import RopeScaling, Rotary, filled, rotary, stretched
 
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -20,32 +19,30 @@ LinearType = Literal["ternary", "binary", "dense"]
 # Keys that other writers put into config.json and that cannot change what the model computes.
 _HARMLESS_KEYS = frozenset({
     "_name_or_path", "architectures", "auto_map", "attention_dropout", "chunk_size_feed_forward", "dtype",
-    "id2label", "initializer_range", "is_encoder_decoder", "is_llama_config", "label2id", "output_attentions",
-    "output_hidden_states", "pretraining_tp", "problem_type", "return_dict", "torch_dtype", "transformers.js_config",
+    "id2label", "initializer_range", "is_encoder_decoder", "label2id", "output_attentions",
+    "output_hidden_states", "pretraining_tp", "problem_type", "return_dict", "torch_dtype",
     "transformers_version", "use_cache",
 })
 # Keys that would change it: read when they hold the one value that the forward pass implements, refused otherwise.
 _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "activation": ("swiglu", None),  # Falcon3, beside hidden_act silu
     "attention_bias": (False, None),
     "mlp_bias": (False, None),
     "partial_rotary_factor": (1.0, None),
-    "rope_interleaved": (False, None),
 }
 # config.json's model_type of a model with experts. transformers' Qwen2-MoE without attention biases is the llama layout
 # with experts; for the bitnet layout it has none, and must not open one as something else.
 _MOE_TYPES = {"llama": "qwen2_moe", "bitnet": "bitnet_moe"}
-# Qwen2 is the llama layout when its files hold no biases, which its configuration does not say.
-_LAYOUTS = {"bitnet": "bitnet", "llama": "llama", "qwen2": "llama", "qwen3": "qwen3"} | {
-    theirs: ours for ours, theirs in _MOE_TYPES.items()}
+_LAYOUTS = {"bitnet": "bitnet", "llama": "llama"} | {theirs: ours for ours, theirs in _MOE_TYPES.items()}
+# Keys of a Qwen2MoeConfig: dropped, or read when they hold what the forward pass implements.
+_QWEN_HARMLESS = frozenset({"max_window_layers", "output_router_logits", "router_aux_loss_coef", "sliding_window"})
+_QWEN_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
+    "qkv_bias": (False,), "use_sliding_window": (False, None), "decoder_sparse_step": (1, None),
+    "mlp_only_layers": ([], None),
+}
 # What transformers takes for a key that a config.json leaves out; only keys that change the arithmetic.
 _HF_DEFAULTS: dict[str, dict[str, Any]] = {
     "bitnet": {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
-    "qwen2": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
-              "num_key_value_heads": 32},
-    "qwen3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
-              "num_key_value_heads": 32, "head_dim": 128},
     "qwen2_moe": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
                   "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
                   "shared_expert_intermediate_size": 5632, "norm_topk_prob": False},
@@ -87,7 +84,7 @@ class ModelConfig(BaseModel):
     """Shape and arithmetic of a decoder. Immutable; unknown keys are refused.
 
     `model_type` fixes the block layout: `bitnet` has `attn_sub_norm` and `ffn_sub_norm` (the 2B4T layout),
-    `llama` has the two block norms only, `qwen3` also `q_norm` and `k_norm` over each head before the rotation.
+    `llama` has the two block norms only.
 
     With `num_experts`, every feed-forward is a dense router and so many experts of `moe_intermediate_size`, each like
     the dense feed-forward with an `ffn_sub_norm` of its own; `num_experts_per_tok` of them see a token, weighted by
@@ -98,7 +95,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model_type: Literal["bitnet", "llama", "qwen3"] = "bitnet"
+    model_type: Literal["bitnet", "llama"] = "bitnet"
     linear_type: LinearType = "ternary"
     vocab_size: PositiveInt
     hidden_size: PositiveInt
@@ -173,19 +170,12 @@ class ModelConfig(BaseModel):
         if self.model_type == "bitnet" and self.num_attention_heads * self.head_dim != self.hidden_size:
             raise ValueError(f"num_attention_heads x head_dim = {self.num_attention_heads * self.head_dim} must equal "
                              f"hidden_size {self.hidden_size}: attn_sub_norm has that size")
-        if self.num_experts is not None and self.model_type not in _MOE_TYPES:
-            raise ValueError(f"num_experts is set, but the layout {self.model_type} has no experts")
         return self
 
     @property
     def has_sub_norms(self) -> bool:
         """Whether a block has `attn_sub_norm` and `ffn_sub_norm`."""
         return self.model_type == "bitnet"
-
-    @property
-    def has_head_norms(self) -> bool:
-        """Whether attention has `q_norm` and `k_norm`, over each head's query and key before they are turned."""
-        return self.model_type == "qwen3"
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -254,8 +244,6 @@ class ModelConfig(BaseModel):
         if self.has_sub_norms:
             shapes |= {"self_attn.attn_sub_norm": self.hidden_size}
             shapes |= {f"{part}.ffn_sub_norm": size for part, size in self.feed_forward_sizes().items()}
-        if self.has_head_norms:
-            shapes |= {"self_attn.q_norm": self.head_dim, "self_attn.k_norm": self.head_dim}
         return shapes
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -293,7 +281,6 @@ class ModelConfig(BaseModel):
         pass implements; any other unknown key is refused by name. Newer files hold `rope_parameters` instead of
         `rope_theta` and `rope_scaling`; both forms are understood.
         """
-        own_code = is_1bitllm(values)
         values = {key: value for key, value in values.items() if key not in _HARMLESS_KEYS} | (
             {"initializer_range": values["initializer_range"]} if values.get("initializer_range") else {})
         for key, allowed in _ONLY_VALUES.items():
@@ -306,11 +293,9 @@ class ModelConfig(BaseModel):
         if written_type not in _LAYOUTS:
             raise TritwiseError(f"{source}: model_type {written_type!r} is not supported",
                                 why=f"{', '.join(_LAYOUTS)} are")
-        if written_type.startswith("qwen"):
-            read_qwen(values, source)
+        if written_type == "qwen2_moe":
+            _read_qwen(values, source)
         values["model_type"] = _LAYOUTS[written_type]
-        if own_code:
-            read_1bitllm(values, source)
         values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")
         values = {key: value for key, value in values.items() if value is not None}
         config = _validated(_HF_DEFAULTS[written_type] | values, source)
@@ -323,8 +308,7 @@ class ModelConfig(BaseModel):
 
     def to_hf(self, *, dtype: str) -> dict[str, Any]:
         """The content of a config.json that transformers opens unchanged; `dtype` is that of the stored floats."""
-        architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM",
-                        "qwen3": "Qwen3ForCausalLM"}[self.model_type]
+        architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM"}[self.model_type]
         written = self.model_dump(mode="json", exclude_none=True)
         if self.num_experts is None:
             del written["norm_topk_prob"]
@@ -337,6 +321,19 @@ class ModelConfig(BaseModel):
         # Ids that are not set are written as null: left out, transformers would take its own defaults (128000, 1, 2).
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         return {"architectures": [architecture], "dtype": dtype} | ids | written
+
+
+def _read_qwen(values: dict[str, Any], source: str) -> None:
+    """The keys that only transformers' Qwen2MoeConfig has, taken out; refused where they would change the result."""
+    values.setdefault("qkv_bias", True)  # theirs when it is left out
+    for key in _QWEN_HARMLESS & set(values):
+        del values[key]
+    for key, allowed in _QWEN_ONLY_VALUES.items():
+        if key in values and (value := values.pop(key)) not in allowed:
+            raise TritwiseError(f"{source}: {key} is {value}", why=f"only {allowed[0]} is implemented")
+    if set(values.pop("layer_types", None) or ()) - {"full_attention"}:
+        raise TritwiseError(f"{source}: layer_types are not all full_attention", why="other attention is not "
+                            "implemented")
 
 
 def _read_rope(values: dict[str, Any], source: str) -> None:

@@ -6,14 +6,17 @@ import gguf
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType as Type
 from tokenizers import pre_tokenizers
+from transformers import LlamaForCausalLM
 
 from tritwise import TritwiseError
 from tritwise.cli.app import main
 from tritwise.config import ModelConfig
 from tritwise.engine import load
 from tritwise.formats import TernaryTensor, open_model, write_quantised
+from tritwise.formats.gguf_file import GGUFFile
 from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name
 from tritwise.formats.reader import linear_names
 from tritwise.ternary import absmean
@@ -150,37 +153,54 @@ def test_a_dense_llama_file_is_the_dense_model(tmp_path, make_tensors, kind):
         assert np.array_equal(found.read(name), stored)
 
 
-def refused(tmp_path, make_tensors, match: str, *, arch: str = "bitnet", drop: str = "", **settings) -> None:
+@pytest.mark.parametrize(("settings", "match"), [
+    ({"arch": "gemma"}, "architecture 'gemma' is not supported\nwhy: bitnet, "),
+    ({"metadata": {"logit_scale": 2.0}}, "bitnet.logit_scale is 2.0"),
+    ({"metadata": {"warp": 1.0}}, "bitnet.warp is 1.0\nwhy: this forward pass does not have it"),
+    ({"drop": "model.layers.1.mlp.ffn_sub_norm.weight"}, "blk.1.ffn_sub_norm.weight is missing"),
+    ({"extra": {"blk.0.attn_q.bias": np.zeros(256, np.float32)}},
+     "blk.0.attn_q.bias is there\nwhy: a ternary bitnet model has none"),
+    ({"extra": {"rope_freqs.weight": np.ones(32, np.float32)}}, "rope_freqs.weight"),
+])
+def test_what_this_forward_pass_does_not_have_is_refused_by_name(tmp_path, make_tensors, settings, match):
     config, tensors = model(make_tensors)
-    tensors.pop(drop, None)
+    tensors.pop(settings.pop("drop", None), None)
+    path = write(tmp_path / "model.gguf", config, tensors, settings.pop("arch", "bitnet"), "TQ2_0", **settings)
     with pytest.raises(TritwiseError, match=match):
-        open_model(write(tmp_path / "model.gguf", config, tensors, arch, "TQ2_0", **settings))
+        open_model(path)
 
 
-def test_an_unknown_architecture_is_refused_by_name(tmp_path, make_tensors):
-    refused(tmp_path, make_tensors, "architecture 'gemma' is not supported\nwhy: bitnet, ", arch="gemma")
+ODD = [np.ones(3, np.float32), np.array([1, 2]), ["a", "b"], [], "", "x", -1, 0, 2**63, 0.5, -1.0, 1e300, float("nan"),
+       float("inf"), True]
 
 
-def test_a_setting_that_changes_the_result_is_refused_by_name(tmp_path, make_tensors):
-    refused(tmp_path, make_tensors, "bitnet.logit_scale is 2.0", metadata={"logit_scale": 2.0})
-
-
-def test_an_unknown_setting_is_refused_by_name(tmp_path, make_tensors):
-    refused(tmp_path, make_tensors, "bitnet.warp is 1.0", metadata={"warp": 1.0})
-
-
-def test_a_missing_tensor_is_named(tmp_path, make_tensors):
-    refused(tmp_path, make_tensors, "blk.1.ffn_sub_norm.weight is missing",
-            drop="model.layers.1.mlp.ffn_sub_norm.weight")
-
-
-def test_a_superfluous_tensor_is_named(tmp_path, make_tensors):
-    refused(tmp_path, make_tensors, "blk.0.attn_q.bias is there\nwhy: a ternary bitnet model has none",
-            extra={"blk.0.attn_q.bias": np.zeros(256, np.float32)})
-
-
-def test_frequencies_by_tensor_are_refused(tmp_path, make_tensors):
-    refused(tmp_path, make_tensors, "rope_freqs.weight", extra={"rope_freqs.weight": np.ones(32, np.float32)})
+@pytest.mark.parametrize("arch", ["bitnet-b1.58", "llama"])
+def test_any_value_of_any_key_opens_or_is_named(tmp_path, make_tensors, monkeypatch, arch):
+    architecture = ARCHITECTURES[arch]
+    config, tensors = model(make_tensors, model_type=architecture.model_type, hidden_act=architecture.hidden_act,
+                            vocab_size=257)
+    path = write(tmp_path / "model.gguf", config, tensors, arch, "TQ2_0",
+                 vocabulary=[*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"])
+    metadata = GGUFFile(path).metadata
+    optional = [f"{arch}.{key}" for key in ("attention.key_length", "attention.value_length", "rope.dimension_count",
+                                            "rope.scaling.type", "rope.scaling.factor",
+                                            "rope.scaling.original_context_length", "expert_count")]
+    optional += [f"tokenizer.ggml.{key}" for key in ("bos_token_id", "eos_token_id", "padding_token_id",
+                                                     "token_type")]
+    refused, named = set(), True
+    for key in [*metadata, *optional]:
+        for value in ODD:
+            file = GGUFFile(path)
+            file.metadata[key] = value
+            monkeypatch.setattr("tritwise.formats.gguf_model.GGUFFile", lambda _, file=file: file)
+            try:
+                open_model(path).tokenizer_json()
+            except TritwiseError as error:
+                refused.add(key)
+                named &= str(path) in error.what and bool(error.why)
+    ignored = {key for key in metadata if key.startswith("general.")} - {"general.architecture"}
+    assert named
+    assert refused == {*metadata, *optional} - ignored
 
 
 def test_a_misshapen_tensor_is_named(tmp_path, make_tensors):
@@ -203,11 +223,9 @@ def test_the_engine_computes_the_same_bits_as_from_a_directory(tmp_path, make_te
 
 
 def test_transformers_reads_the_same_dense_model(tmp_path, make_tensors):
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
     config, tensors = model(make_tensors, model_type="llama", linear_type="dense", tie_word_embeddings=False)
     path = write(tmp_path / "model.gguf", config, tensors, "llama", "F32")
-    theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
     found = open_model(path)
     state = theirs.state_dict()
     assert set(found.names()) == set(state)

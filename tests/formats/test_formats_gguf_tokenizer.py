@@ -44,7 +44,7 @@ def metadata(vocabulary, pre: str) -> dict:
 
 
 def read(values: dict) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(tokenizer_json(values))
+    tokenizer = Tokenizer.from_str(tokenizer_json(values, len(values["tokenizer.ggml.tokens"])))
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -90,30 +90,83 @@ def test_control_tokens_as_text_are_text(vocabulary):
     assert found.decode(ids) == "a<|end|>b"
 
 
+@pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "llama-bpe"])
+@pytest.mark.parametrize("at", [0, 300])
+def test_control_tokens_before_others_keep_their_ids_and_are_not_written_as_text(vocabulary, pre, at):
+    tokens, merges = vocabulary
+    moved = tokens[:at] + SPECIAL + tokens[at:-len(SPECIAL)]
+    types = np.ones(len(moved), np.int32)
+    types[at:at + len(SPECIAL)] = 3
+    values = metadata((moved, merges), pre) | {"tokenizer.ggml.token_type": types}
+    found, behind = read(values), read(metadata(vocabulary, pre))
+    assert [found.token_to_id(token) for token in moved] == list(range(len(moved)))
+    for text in [*CORPUS, "a<|end|>b", "<|turn|>"]:
+        written = found.encode(text)
+        assert written.tokens == behind.encode(text).tokens
+        assert not any(at <= number < at + len(SPECIAL) for number in written.ids)
+        assert found.decode(written.ids) == text
+    found.encode_special_tokens = False
+    assert found.encode("a<|turn|>").ids[-1] == at + 1
+
+
+def test_a_control_token_that_is_a_word_is_refused_where_words_are_looked_up(vocabulary):
+    tokens, merges = vocabulary
+    moved = ["pad", *tokens]
+    types = np.ones(len(moved), np.int32)
+    types[[0, -2, -1]] = 3
+    values = metadata((moved, merges), "llama-bpe") | {"tokenizer.ggml.token_type": types}
+    with pytest.raises(TritwiseError, match="'pad' is a control token, and text could become it"):
+        tokenizer_json(values, 10_000)
+    assert 0 not in read(values | {"tokenizer.ggml.pre": "gpt-2"}).encode("pad").ids
+
+
+def test_a_user_defined_token_that_merges_make_is_found_both_ways(vocabulary):
+    tokens, merges = vocabulary
+    values = metadata(([*tokens, "zq"], [*merges, "z q"]), "gpt-2")
+    types = np.ones(len(tokens) + 1, np.int32)
+    types[-3:] = (3, 3, 4)
+    assert read(values | {"tokenizer.ggml.token_type": types}).encode("azq").ids[-1] == len(tokens)
+
+
+def test_more_tokens_than_embeddings_are_refused(vocabulary):
+    values = metadata(vocabulary, "gpt-2")
+    with pytest.raises(TritwiseError, match="embeddings for 360"):
+        tokenizer_json(values, len(vocabulary[0]) - 1)
+
+
 def test_metadata_without_a_tokenizer_have_none():
-    assert tokenizer_json({}) is None
+    assert tokenizer_json({}, 100) is None
 
 
 @pytest.mark.parametrize(("key", "value", "match"), [
-    ("model", "rwkv", "it is 'rwkv'"), ("pre", "poro-chat", "known are llama-bpe"), ("pre", None, "it is None"),
+    ("model", "rwkv", "it is 'rwkv'"), ("model", [1], "has to be a string"), ("pre", np.ones(2), "has to be a string"),
+    ("pre", "poro-chat", "known are llama-bpe"), ("pre", None, "it is None"),
     ("tokens", [], "not a list of strings"), ("tokens", ["a", "a"], "token_type"), ("merges", None, "not a list"),
     ("merges", ["a b c"], "'a b c' does not join"), ("merges", ["zz qq"], "does not join"),
+    ("merges", ["< |"], "does not join"),
     ("token_type", np.ones(3, np.int32), "one number for each"), ("token_type", "x", "one number for each"),
 ])
 def test_metadata_that_do_not_fit_are_refused(vocabulary, key, value, match):
     with pytest.raises(TritwiseError, match=match):
-        tokenizer_json(metadata(vocabulary, "llama-bpe") | {f"tokenizer.ggml.{key}": value})
+        tokenizer_json(metadata(vocabulary, "llama-bpe") | {f"tokenizer.ggml.{key}": value}, 10_000)
+
+
+def test_a_merge_that_makes_a_control_token_is_refused(vocabulary):
+    tokens, merges = vocabulary
+    values = metadata(([*tokens[:-1], "zq"], [*merges, "z q"]), "gpt-2")
+    with pytest.raises(TritwiseError, match="'z q' makes a control token of text"):
+        tokenizer_json(values, 10_000)
 
 
 def test_a_token_that_is_there_twice_is_named(vocabulary):
     values = metadata(vocabulary, "gpt-2")
     values["tokenizer.ggml.tokens"] = [*values["tokenizer.ggml.tokens"][:-1], "<|end|>"]
     with pytest.raises(TritwiseError, match=r"'<\|end\|>' is there twice"):
-        tokenizer_json(values)
+        tokenizer_json(values, 10_000)
 
 
 def test_bytes_that_are_no_text_are_refused(vocabulary):
     values = metadata(vocabulary, "gpt-2")
     values["tokenizer.ggml.tokens"] = [*values["tokenizer.ggml.tokens"][:-1], "\udcff"]
     with pytest.raises(TritwiseError, match="is not UTF-8"):
-        tokenizer_json(values)
+        tokenizer_json(values, 10_000)

@@ -4,11 +4,13 @@
     write_model(out, config, tensors, form="packed")
 """
 
+from tritwise.formats.gguf_model import GGUFModel
+from tritwise.formats.opening import open_model
 from tritwise.formats.packing import TernaryTensor, pack_rows, unpack_rows
-from tritwise.formats.reader import FileTensor, ModelDirectory, open_model
+from tritwise.formats.reader import FileTensor, ModelDirectory
 from tritwise.formats.writer import write_model, write_quantised
 
 __all__ = [
-    "FileTensor", "ModelDirectory", "TernaryTensor", "open_model", "pack_rows", "unpack_rows", "write_model",
-    "write_quantised",
+    "FileTensor", "GGUFModel", "ModelDirectory", "TernaryTensor", "open_model", "pack_rows", "unpack_rows",
+    "write_model", "write_quantised",
 ]

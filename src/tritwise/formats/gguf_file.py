@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,19 @@ _MOST_INT64 = 2**63 - 1
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 10: "<Q", 11: "<q", 12: "<d"}
 _ARRAYS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 10: "<u8", 11: "<i8", 12: "<f8"}
 _BOOL, _STRING, _ARRAY = 7, 8, 9
+
+
+def text_of(metadata: Mapping[str, Any], key: str) -> str | None:
+    """A string of the metadata; None where it is missing. Raises TritwiseError for anything else."""
+    value = metadata.get(key)
+    if value is not None and not isinstance(value, str):
+        raise TritwiseError(f"{key} is {shown(value)}", why="it has to be a string")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value for a message: what is long by its length."""
+    return f"{len(value)} values" if isinstance(value, list | np.ndarray) else repr(value)[:100]
 
 
 class GGUFTensor(NamedTuple):

@@ -12,37 +12,20 @@ has to hold -s, 0 and +s only, as llama.cpp's converter writes it, and is read a
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config import ModelConfig, QuantizationConfig
+from tritwise.formats.gguf_config import architecture, model_config
 from tritwise.formats.gguf_file import GGUFFile
-from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name
+from tritwise.formats.gguf_names import gguf_name
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_types import GGUF_TYPES
-from tritwise.formats.gguf_values import TERNARY_TYPES, floats, ternary
+from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, floats, ternary
 from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import FileTensor, all_finite, linear_names
 
-_PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _ROTATED = re.compile(r"model\.layers\.\d+\.self_attn\.([qk])_proj\.weight")
-# Settings of an architecture that `_config` reads, and others that are read when they hold the one value that the
-# forward pass implements.
-_READ = frozenset({
-    "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size", "attention.head_count",
-    "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.layer_norm_rms_epsilon",
-    "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor",
-    "rope.scaling.original_context_length", "rope.scaling.finetuned",
-})
-_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "expert_count": (0,), "expert_used_count": (0,), "attention.causal": (True,), "use_parallel_residual": (False,),
-    "tensor_data_layout": ("Meta AI original pth",), "attention.clamp_kqv": (0.0,), "logit_scale": (1.0, 0.0),
-    "residual_scale": (1.0, 0.0), "embedding_scale": (1.0, 0.0), "attention.scale": (0.0,),
-    "attention.sliding_window": (0,),
-}
 
 
 class GGUFModel:
@@ -56,12 +39,11 @@ class GGUFModel:
         self._file = GGUFFile(path)
         self.path = self._file.path
         self.files = (self.path,)
-        name = self._file.metadata.get("general.architecture")
-        if name not in ARCHITECTURES:
-            raise TritwiseError(f"{self.path}: the architecture {name!r} is not supported",
-                                why=f"{', '.join(ARCHITECTURES)} are")
-        self._architecture = ARCHITECTURES[name]
-        self.config = self._config(name)
+        try:
+            self._architecture = architecture(self._file)
+            self.config = model_config(self._file)
+        except TritwiseError as error:
+            raise TritwiseError(f"{self.path}: {error.what}", why=error.why) from None
         self._shapes, self._linears = self.config.tensor_shapes(), linear_names(self.config)
         self._check()
         self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
@@ -69,7 +51,7 @@ class GGUFModel:
     def tokenizer_json(self) -> str | None:
         """The tokenizer in the metadata as the content of a tokenizer.json; None when there is none."""
         try:
-            return tokenizer_json(self._file.metadata)
+            return tokenizer_json(self._file.metadata, self.config.vocab_size)
         except TritwiseError as error:
             raise TritwiseError(f"{self.path}: {error.what}", why=error.why) from None
 
@@ -106,9 +88,9 @@ class GGUFModel:
         """Where a weight lies in the file, if it lies there as the engine takes it; else its values, as `read` does."""
         tensor = self._file.tensors[gguf_name(name)]
         kind = GGUF_TYPES[tensor.type].name
-        if name in self._linears or kind not in _PLAIN or self._rotated(name):
+        if name in self._linears or kind not in PLAIN_TYPES or self._rotated(name):
             return self.read(name)
-        return FileTensor(self._file.descriptor, tensor.start, _PLAIN[kind], self._shapes[name], 1.0, False,
+        return FileTensor(self._file.descriptor, tensor.start, PLAIN_TYPES[kind].name, self._shapes[name], 1.0, False,
                           lambda: self.read(name))
 
     def _error(self, name: str, why: str, fix: str = "") -> TritwiseError:
@@ -138,75 +120,6 @@ class GGUFModel:
         pairs = array.reshape(heads, config.head_dim // 2, 2, -1)
         return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(array.shape)
 
-    def _config(self, arch: str) -> ModelConfig:
-        metadata, tensors = self._file.metadata, self._file.tensors
-        prefix = f"{arch}."
-        values = {key[len(prefix):]: value for key, value in metadata.items() if key.startswith(prefix)}
-        for key, value in values.items():
-            if key in _READ:
-                continue
-            if key not in _ONLY_VALUES or value not in _ONLY_VALUES[key]:
-                raise TritwiseError(f"{self.path}: {prefix}{key} is {value!r}",
-                                    why="this forward pass does not have it")
-
-        def number(key: str, default: float | None = None) -> Any:
-            value = values.get(key, default)
-            if value is None:
-                raise TritwiseError(f"{self.path}: {prefix}{key} is missing", why="without it there is no model")
-            if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
-                value = value[0].item()  # one for each block
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TritwiseError(f"{self.path}: {prefix}{key} is {value!r}", why="it has to be one number")
-            return value
-
-        layers = number("block_count")
-        if layers > len(tensors):  # before a list of names is built from an absurd number
-            raise TritwiseError(f"{self.path}: {prefix}block_count is {layers}",
-                                why=f"the file holds {len(tensors)} tensors")
-        embedding = tensors.get(gguf_name(_EMBEDDING))
-        if embedding is None or len(embedding.shape) != 2:
-            raise TritwiseError(f"{self.path}: {gguf_name(_EMBEDDING)} is missing", why="without it there is no model")
-        if "rope_freqs.weight" in tensors:
-            raise TritwiseError(f"{self.path}: rope_freqs.weight is there", why="frequencies by tensor, as for the "
-                                "llama3 rope scaling, are not implemented")
-        heads = number("attention.head_count")
-        hidden = number("embedding_length")
-        head_dim = number("attention.key_length", hidden // heads if heads else 0)
-        for key in ("attention.value_length", "rope.dimension_count"):
-            if number(key, head_dim) != head_dim:
-                raise TritwiseError(f"{self.path}: {prefix}{key} is {number(key)}",
-                                    why=f"a head has {head_dim} dimensions, and all of them are needed")
-        if number("vocab_size", embedding.shape[0]) != embedding.shape[0]:
-            raise self._error(_EMBEDDING, f"it has {embedding.shape[0]} rows, and {prefix}vocab_size is "
-                              f"{number('vocab_size')}")
-        kinds = {GGUF_TYPES[tensor.type].name for name, tensor in tensors.items()
-                 if re.fullmatch(r"blk\.\d+\.(attn_(q|k|v|output)|ffn_(gate|up|down))\.weight", name)}
-        ternary_model = bool(kinds & TERNARY_TYPES) or self._architecture.model_type == "bitnet"
-        if ternary_model and (others := kinds - TERNARY_TYPES - set(_PLAIN)):
-            raise TritwiseError(f"{self.path} cannot be read as a ternary model",
-                                why=f"matrices of its blocks are of type {min(others)}, which holds no exact codes")
-        ids = {f"{role}_token_id": metadata.get(f"tokenizer.ggml.{theirs}_token_id")
-               for role, theirs in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
-        return ModelConfig.from_hf({
-            "model_type": self._architecture.model_type, "hidden_act": self._architecture.hidden_act,
-            "linear_type": "ternary" if ternary_model else "dense", "vocab_size": embedding.shape[0],
-            "hidden_size": hidden, "intermediate_size": number("feed_forward_length"), "num_hidden_layers": layers,
-            "num_attention_heads": heads, "num_key_value_heads": number("attention.head_count_kv", heads),
-            "head_dim": head_dim, "max_position_embeddings": number("context_length"),
-            "rms_norm_eps": _shortest(number("attention.layer_norm_rms_epsilon")),
-            "rope_theta": _shortest(number("rope.freq_base", 10000.0)), "rope_scaling": self._scaling(values),
-            "tie_word_embeddings": gguf_name(_HEAD) not in tensors,
-            "quantization_config": QuantizationConfig(linear_class="autobitlinear") if ternary_model else None,
-        } | {key: value for key, value in ids.items() if isinstance(value, int)}, source=str(self.path))
-
-    def _scaling(self, values: dict[str, Any]) -> dict[str, Any] | None:
-        kind, factor = values.get("rope.scaling.type", "none"), values.get("rope.scaling.factor", 1.0)
-        if kind == "none" or (kind == "linear" and factor == 1.0):
-            return None
-        scaling = {"rope_type": kind, "factor": factor}
-        original = values.get("rope.scaling.original_context_length")
-        return scaling | ({"original_max_position_embeddings": original} if kind == "yarn" and original else {})
-
     def _check(self) -> None:
         tensors = self._file.tensors
         for name, shape in self._shapes.items():
@@ -222,7 +135,7 @@ class GGUFModel:
         known = {gguf_name(name) for name in self._shapes}
         scales = {_scale_name(name) for name in self._linears}
         for name in scales & set(tensors):
-            if tensors[name].shape != (1,) or GGUF_TYPES[tensors[name].type].name not in _PLAIN:
+            if tensors[name].shape != (1,) or GGUF_TYPES[tensors[name].type].name not in PLAIN_TYPES:
                 raise TritwiseError(f"{self.path}: {name} cannot be used", why="a scale is one float")
         if unknown := sorted(set(tensors) - known - scales):
             raise TritwiseError(f"{self.path}: {unknown[0]} is there"
@@ -232,11 +145,6 @@ class GGUFModel:
 
 def _scale_name(name: str) -> str:
     return gguf_name(name.removesuffix("weight") + "scale")
-
-
-def _shortest(value: float) -> float:
-    """The number that was meant by a float32 of the metadata: 1e-5 and not 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
 
 
 def _codes_of(values: np.ndarray) -> tuple[np.ndarray, np.float32]:

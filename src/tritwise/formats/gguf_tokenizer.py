@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from tokenizers import Regex, pre_tokenizers
 
 from tritwise.common.errors import TritwiseError
+from tritwise.formats.gguf_file import text_of
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -21,23 +23,25 @@ _QWEN2 = rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}|{_REST}"
 PATTERNS: dict[str, str | None] = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3"), _LLAMA3), "gpt-2": None, "qwen2": _QWEN2}
 # Of `tokenizer.ggml.token_type`.
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 
 
-def tokenizer_json(metadata: Mapping[str, Any]) -> str | None:
-    """The content of a tokenizer.json; None where the metadata hold no tokenizer.
+def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
+    """The content of a tokenizer.json with at most `vocab_size` ids; None where the metadata hold no tokenizer.
 
     Raises TritwiseError for a kind of tokenizer that is not known, and for lists that do not fit each other.
     """
-    kind = metadata.get("tokenizer.ggml.model")
+    kind = text_of(metadata, "tokenizer.ggml.model")
     if kind in (None, "none", "no_vocab"):
         return None
     if kind != "gpt2":
         raise _error("model", f"it is {kind!r}; gpt2 (byte-level BPE) is read")
-    pre = metadata.get("tokenizer.ggml.pre")
+    pre = text_of(metadata, "tokenizer.ggml.pre")
     if pre not in PATTERNS:
         raise _error("pre", f"it is {pre!r}; known are {', '.join(PATTERNS)}")
     tokens, merges = (_strings(metadata, key) for key in ("tokens", "merges"))
+    if len(tokens) > vocab_size:
+        raise _error("tokens", f"there are {len(tokens)}, and the model has embeddings for {vocab_size}")
     types = metadata.get("tokenizer.ggml.token_type")
     if types is None:
         types = np.full(len(tokens), NORMAL)
@@ -47,15 +51,20 @@ def tokenizer_json(metadata: Mapping[str, Any]) -> str | None:
     if len(ids) != len(tokens):
         twice = next(token for number, token in enumerate(tokens) if ids[token] != number)
         raise _error("tokens", f"{twice!r} is there twice")
-    pairs = [tuple(merge.split(" ")) for merge in merges]
-    for merge, pair in zip(merges, pairs, strict=True):
-        if len(pair) != 2 or pair[0] not in ids or pair[1] not in ids or "".join(pair) not in ids:
-            raise _error("merges", f"{merge!r} does not join two tokens to a third one")
+    pairs = _pairs(merges, ids, types)
     added = [{"id": number, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
               "normalized": False, "special": bool(types[number] == CONTROL)}
              for number, token in enumerate(tokens) if types[number] in (CONTROL, USER_DEFINED)]
-    own = {token: number for token, number in ids.items() if types[number] not in (CONTROL, USER_DEFINED, UNUSED)}
+    # The library numbers added tokens that its model does not have behind those that it has. So only what lies behind
+    # all others is left out there: ids stay what they are.
+    made = {ids["".join(pair)] for pair in pairs}
+    behind = len(tokens)
+    while behind and types[behind - 1] in (CONTROL, USER_DEFINED) and behind - 1 not in made:
+        behind -= 1
     pattern = PATTERNS[pre]
+    whole_words = pattern is _LLAMA3
+    if whole_words:
+        _refuse_control_words([token for token in tokens[:behind] if types[ids[token]] == CONTROL])
     bytes_only = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern is None}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     return json.dumps({
@@ -66,8 +75,26 @@ def tokenizer_json(metadata: Mapping[str, Any]) -> str | None:
         # A word that is a token is that token for llama.cpp with these patterns, whatever the merges would make of it.
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                  "ignore_merges": pattern is _LLAMA3, "vocab": own, "merges": [list(pair) for pair in pairs]},
+                  "ignore_merges": whole_words, "vocab": dict(list(ids.items())[:behind]), "merges": pairs},
     })
+
+
+def _pairs(merges: list[str], ids: dict[str, int], types: np.ndarray) -> list[list[str]]:
+    pairs = [merge.split(" ") for merge in merges]
+    for merge, pair in zip(merges, pairs, strict=True):
+        if len(pair) != 2 or pair[0] not in ids or pair[1] not in ids or "".join(pair) not in ids:
+            raise _error("merges", f"{merge!r} does not join two tokens to a third one")
+        if types[ids["".join(pair)]] == CONTROL:
+            raise _error("merges", f"{merge!r} makes a control token of text")
+    return pairs
+
+
+def _refuse_control_words(tokens: list[str]) -> None:
+    """Where a word that is a token becomes that token, a control token that is one word could be written as text."""
+    splitter = pre_tokenizers.Split(Regex(_LLAMA3), "isolated")
+    for token in tokens:
+        if len(splitter.pre_tokenize_str(token)) == 1:
+            raise _error("token_type", f"{token!r} is a control token, and text could become it as a whole word")
 
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:

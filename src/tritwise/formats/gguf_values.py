@@ -14,7 +14,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
 
 Bytes = NDArray[np.uint8]
-_PLAIN = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+PLAIN_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
 
 def floats(number: int, data: Bytes, shape: tuple[int, ...]) -> NDArray:
@@ -23,8 +23,8 @@ def floats(number: int, data: Bytes, shape: tuple[int, ...]) -> NDArray:
     Raises KeyError for a ternary type, ValueError when the bytes do not have the length of the shape.
     """
     kind = _checked(number, data, shape)
-    if kind.name in _PLAIN:
-        dtype = _PLAIN[kind.name]
+    if kind.name in PLAIN_TYPES:
+        dtype = PLAIN_TYPES[kind.name]
         whole = data if data.ctypes.data % dtype.itemsize == 0 else data.copy()
         return whole.view(dtype).reshape(shape)
     return _FLOATS[kind.name](data.reshape(-1, kind.block_bytes)).reshape(shape)

@@ -1,6 +1,6 @@
-"""`open_model`: a Hugging Face model directory, checked against its config.json before anything is believed.
+"""`open_directory`: a Hugging Face model directory, checked against its config.json before anything is believed.
 
-    directory = open_model("runs/quickstart/ternary")
+    directory = open_directory("runs/quickstart/ternary")
     directory.config                 # ModelConfig
     directory.read("model.layers.0.mlp.up_proj.weight")    # TernaryTensor(packed, scale, shape)
     directory.read("model.norm.weight")                    # float32, float16 or bfloat16 array
@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,6 @@ from tritwise.config import ModelConfig
 from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
 from tritwise.formats.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
 from tritwise.ternary import absmean, sign
-
-if TYPE_CHECKING:
-    from tritwise.formats.gguf_model import GGUFModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOAT_DTYPES = tuple(name for name in DTYPES if name != "U8")
@@ -58,7 +55,7 @@ class FileTensor:
 
 
 class ModelDirectory:
-    """An opened model; made by `open_model`. Arrays are read-only views of the mapped files.
+    """An opened model; made by `open_directory`. Arrays are read-only views of the mapped files.
 
     `.path`, `.config`, `.tokenizer_file` (None when the directory has none), `.files` (the safetensors files) and
     `.stored_bytes` (bytes of all weights and scales as stored, without the files' headers).
@@ -167,20 +164,15 @@ class ModelDirectory:
         return scale
 
 
-def open_model(path: str | Path) -> "ModelDirectory | GGUFModel":
+def open_directory(path: str | Path) -> ModelDirectory:
     """Open a directory with config.json and safetensors weights in Hugging Face's layout.
 
     The weights are model.safetensors or, when that is absent, the files named by model.safetensors.index.json (the
     order in which transformers looks). Presence, shape and type of every tensor are checked here, values by `read`.
-    A tied head that is stored all the same is accepted when it equals the embedding, bit for bit. A file is opened as
-    GGUF (gguf_model.py), with the same methods.
+    A tied head that is stored all the same is accepted when it equals the embedding, bit for bit.
     Raises TritwiseError with the file, the tensor and the reason.
     """
     path = Path(path)
-    if path.is_file() and path.suffix not in (".safetensors", ".json", ".bin"):
-        from tritwise.formats.gguf_model import GGUFModel  # it needs what stands here
-
-        return GGUFModel(path)
     if not path.is_dir():
         raise TritwiseError(f"{path} is not a model directory",
                             why="it is a file" if path.is_file() else "there is no such directory",

@@ -5,6 +5,7 @@
 """
 
 from tritwise.formats.gguf_model import GGUFModel
+from tritwise.formats.gguf_writer import write_gguf
 from tritwise.formats.opening import open_model
 from tritwise.formats.packing import TernaryTensor, pack_rows, unpack_rows
 from tritwise.formats.reader import FileTensor, ModelDirectory
@@ -12,5 +13,5 @@ from tritwise.formats.writer import write_model, write_quantised
 
 __all__ = [
     "FileTensor", "GGUFModel", "ModelDirectory", "TernaryTensor", "open_model", "pack_rows", "unpack_rows",
-    "write_model", "write_quantised",
+    "write_gguf", "write_model", "write_quantised",
 ]

@@ -10,7 +10,6 @@ tensors that are missing, superfluous or of another shape. A matrix of the bitne
 has to hold -s, 0 and +s only, as llama.cpp's converter writes it, and is read as those codes.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,12 @@ import numpy as np
 from tritwise.common.errors import TritwiseError
 from tritwise.formats.gguf_config import architecture, model_config
 from tritwise.formats.gguf_file import GGUFFile
-from tritwise.formats.gguf_names import gguf_name
+from tritwise.formats.gguf_names import gguf_name, q_or_k
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_types import GGUF_TYPES
 from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, floats, ternary
 from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import FileTensor, all_finite, linear_names
-
-_ROTATED = re.compile(r"model\.layers\.\d+\.self_attn\.([qk])_proj\.weight")
 
 
 class GGUFModel:
@@ -107,17 +104,14 @@ class GGUFModel:
             raise TritwiseError("", why=f"{_scale_name(name)} is {float(scale)}; it must be positive and finite")
         return scale
 
-    def _rotated(self, name: str) -> re.Match[str] | None:
-        return _ROTATED.fullmatch(name) if self._architecture.interleaved else None
+    def _rotated(self, name: str) -> bool:
+        return self._architecture.interleaved and q_or_k(name) is not None
 
     def _in_order(self, name: str, array: np.ndarray) -> np.ndarray:
         """Rows of q and k as Hugging Face has them: of each head the first halves of all pairs, then the second."""
-        match = self._rotated(name)
-        if match is None:
+        if not self._rotated(name):
             return array
-        config = self.config
-        heads = config.num_attention_heads if match[1] == "q" else config.num_key_value_heads
-        pairs = array.reshape(heads, config.head_dim // 2, 2, -1)
+        pairs = array.reshape(-1, self.config.head_dim // 2, 2, array.shape[1])
         return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(array.shape)
 
     def _check(self) -> None:

@@ -4,6 +4,7 @@ The names are those of llama.cpp's converter (gguf-py, constants.py); `bitnet-25
 call the bitnet layout with squared ReLU.
 """
 
+import re
 from typing import Literal, NamedTuple
 
 
@@ -33,6 +34,7 @@ _BLOCK = {
     "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_sub_norm": "mlp.ffn_sub_norm", "ffn_down": "mlp.down_proj",
 }
+_Q_OR_K = re.compile(r"model\.layers\.\d+\.self_attn\.([qk])_proj\.weight")
 _MODEL_BACK = {ours: theirs for theirs, ours in _MODEL.items()}
 _BLOCK_BACK = {ours: theirs for theirs, ours in _BLOCK.items()}
 
@@ -46,3 +48,9 @@ def gguf_name(name: str) -> str:
     if (model, layers) != ("model", "layers"):
         raise KeyError(name)
     return f"blk.{layer}.{_BLOCK_BACK[part]}.{kind}"
+
+
+def q_or_k(name: str) -> Literal["q", "k"] | None:
+    """Which of the two matrices a tensor of ours is whose rows `interleaved` turns; None for all others."""
+    match = _Q_OR_K.fullmatch(name)
+    return match and match[1]

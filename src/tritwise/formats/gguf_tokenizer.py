@@ -23,7 +23,14 @@ _QWEN2 = rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}|{_REST}"
 PATTERNS: dict[str, str | None] = {
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3"), _LLAMA3), "gpt-2": None, "qwen2": _QWEN2}
 # Of `tokenizer.ggml.token_type`.
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+# A whole tokenizer.json, beside or instead of the lists (GGUF specification, "Tokenizer").
+WHOLE = "tokenizer.huggingface.json"
+
+
+def whole_words(pre: str) -> bool:
+    """Whether llama.cpp takes a word that is a token for that token, whatever the merges would make of it."""
+    return PATTERNS[pre] is _LLAMA3
 
 
 def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
@@ -33,7 +40,7 @@ def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
     """
     kind = text_of(metadata, "tokenizer.ggml.model")
     if kind in (None, "none", "no_vocab"):
-        return None
+        return text_of(metadata, WHOLE)
     if kind != "gpt2":
         raise _error("model", f"it is {kind!r}; gpt2 (byte-level BPE) is read")
     pre = text_of(metadata, "tokenizer.ggml.pre")
@@ -62,8 +69,7 @@ def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
     while behind and types[behind - 1] in (CONTROL, USER_DEFINED) and behind - 1 not in made:
         behind -= 1
     pattern = PATTERNS[pre]
-    whole_words = pattern is _LLAMA3
-    if whole_words:
+    if whole_words(pre):
         _refuse_control_words([token for token in tokens[:behind] if types[ids[token]] == CONTROL])
     bytes_only = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern is None}
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
@@ -72,10 +78,9 @@ def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
         "pre_tokenizer": bytes_only if pattern is None else {"type": "Sequence", "pretokenizers": [split, bytes_only]},
         "post_processor": None, "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
                                             "use_regex": True},
-        # A word that is a token is that token for llama.cpp with these patterns, whatever the merges would make of it.
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-                  "ignore_merges": whole_words, "vocab": dict(list(ids.items())[:behind]), "merges": pairs},
+                  "ignore_merges": whole_words(pre), "vocab": dict(list(ids.items())[:behind]), "merges": pairs},
     })
 
 

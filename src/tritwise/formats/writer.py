@@ -61,14 +61,16 @@ def write_model(
         stored = config.with_changes(quantization_config=quantisation) if form == "online" else config
         _write(Path(out), stored, _as_type(weights, dtype), dtype, tokenizer_file, extra)
         return
-    linears = linear_names(config)
-    _check_rows(config, linears)
-    quantiser = sign if config.linear_type == "binary" else absmean
-    write_quantised(
-        out, config,
-        {name: TernaryTensor.from_codes(*quantiser(array)) if name in linears else array
-         for name, array in weights.items()},
-        linear_class=linear_class, dtype=dtype, tokenizer_file=tokenizer_file, extra=extra)
+    _check_rows(config, linear_names(config))
+    write_quantised(out, config, {name: quantise(config, name, array) for name, array in weights.items()},
+                    linear_class=linear_class, dtype=dtype, tokenizer_file=tokenizer_file, extra=extra)
+
+
+def quantise(config: ModelConfig, name: str, latent: np.ndarray) -> np.ndarray | TernaryTensor:
+    """A latent weight as it is deployed: codes and scale for the linears of a ternary or binary model, else itself."""
+    if config.linear_type == "dense" or name not in linear_names(config):
+        return latent
+    return TernaryTensor.from_codes(*(sign if config.linear_type == "binary" else absmean)(latent))
 
 
 def write_quantised(

@@ -115,9 +115,9 @@ def _trainer(recipe: Recipe, variant: str, out: Path) -> Callable[[Path], None]:
 
 def _exporter(variant: str, out: Path) -> Callable[[Path], None]:
     def build(directory: Path) -> None:
-        from tritwise.pipeline.export import export_checkpoint
+        from tritwise.pipeline.export import export_directory, open_source
 
-        export_checkpoint(out / f"train-{variant}", directory, out / "data" / "tokenizer.json")
+        export_directory(open_source(out / f"train-{variant}", out / "data" / "tokenizer.json"), directory)
 
     return build
 

@@ -1,39 +1,67 @@
-"""`tritwise export`: from a checkpoint to a model directory."""
+"""`tritwise export`: from a checkpoint, or any model that opens, to a model directory or a GGUF file."""
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tritwise.common.errors import TritwiseError
-from tritwise.pipeline.export import export_checkpoint
+from tritwise.pipeline.export import export_directory, export_gguf, is_checkpoint, open_source
 from tritwise.pipeline.walk import require
 
+_OF = {"form": "hf", "linear_class": "hf", "dtype": "hf", "type": "gguf", "float_type": "gguf", "ids_only": "gguf"}
 
-def export(checkpoint: Path, out: Path, /, *, form: Literal["packed", "online", "float"] | None = None,
-           linear_class: Literal["bitlinear", "autobitlinear"] = "autobitlinear",
-           dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16", tokenizer: Path | None = None) -> None:
-    """Write a checkpoint as a Hugging Face directory that this engine and transformers open.
+
+def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None,
+           type: Literal["tq1_0", "tq2_0", "i2_s"] | None = None,
+           float_type: Literal["f32", "f16", "bf16", "q8_0"] | None = None, ids_only: bool = False,
+           form: Literal["packed", "online", "float"] | None = None,
+           linear_class: Literal["bitlinear", "autobitlinear"] | None = None,
+           dtype: Literal["bfloat16", "float16", "float32"] | None = None, tokenizer: Path | None = None) -> None:
+    """Write a model as a Hugging Face directory or a GGUF file that other programs open, too.
 
     Parameters
     ----------
-    checkpoint
-        A step-... directory, or a training directory (its newest whole checkpoint is taken).
+    model
+        A step-... checkpoint, a training directory (its newest whole checkpoint is taken), a model directory or a
+        GGUF file.
     out
-        The model directory to write.
+        The directory or file to write.
+    to
+        hf: a directory that this engine and transformers open; gguf: a file for llama.cpp and its relatives.
+        When not given: gguf where OUT ends in .gguf.
+    type
+        gguf: ternary matrices as tq2_0 (when not given) or tq1_0 for llama.cpp, i2_s for bitnet.cpp (x86).
+    float_type
+        gguf: type of embedding, head and dense matrices; theirs when not given (bf16 from a checkpoint).
+    ids_only
+        gguf: no tokenizer for other programs. For tokenizers that they do not have; this engine reads it all the same.
     form
-        packed: 2-bit codes, to run; online: latent weights, to train on; float: dense models.
+        hf: packed: 2-bit codes, to run; online: latent weights, to train on; float: dense models.
         When not given: packed for ternary and binary models, float for dense ones.
     linear_class
-        What a packed weight_scale means: bitlinear divides by it, autobitlinear multiplies.
+        hf: what a packed weight_scale means: bitlinear divides by it, autobitlinear (when not given) multiplies.
     dtype
-        Type of everything that is not packed.
+        hf: type of everything that is not packed; theirs when not given (bfloat16 from a checkpoint).
     tokenizer
-        The tokenizer.json; that of the run the checkpoint belongs to when not given.
+        The tokenizer.json; the model's own, or that of the run a checkpoint belongs to, when not given.
     """
-    require("reading a training checkpoint", "torch")
-    if tokenizer is None:
-        tokenizer = _tokenizer_of(checkpoint)
-    export_checkpoint(checkpoint, out, tokenizer, form=form, linear_class=linear_class, dtype=dtype)
+    to = to or ("gguf" if out.suffix == ".gguf" else "hf")
+    options: dict[str, Any] = {"form": form, "linear_class": linear_class, "dtype": dtype, "type": type,
+                               "float_type": float_type, "ids_only": ids_only or None}
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if _OF[key] != to:
+            raise TritwiseError(f"--{key.replace('_', '-')} does not go with --to {to}",
+                                why=f"it is a setting of --to {_OF[key]}")
+    if is_checkpoint(model):
+        require("reading a training checkpoint", "torch")
+        tokenizer = tokenizer or _tokenizer_of(model)
+    source = open_source(model, tokenizer)
+    if to == "hf":
+        export_directory(source, out, **given)
+    else:
+        export_gguf(source, out, ternary_type=(type or "tq2_0").upper(),
+                    float_type=float_type and float_type.upper(), ids_only=ids_only)
     print(out)
 
 

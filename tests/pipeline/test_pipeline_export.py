@@ -1,0 +1,97 @@
+"""`tritwise export`: checkpoints and models of every format to every format, through the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tritwise import ModelConfig, load
+from tritwise.cli.app import main
+from tritwise.data import train_tokenizer
+from tritwise.data.tokenizer import load_tokenizer
+from tritwise.formats import open_model
+from tritwise.model import Decoder
+from tritwise.ternary import absmean
+from tritwise.train.checkpoint import TrainState, save_checkpoint
+
+SIZES = {"vocab_size": 300, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1,
+         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "tie_word_embeddings": True}
+TEXT = "def add(a, b):\n    return a + b\n" * 20
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's directory: a checkpoint of one step, and the tokenizer beside it."""
+    root = tmp_path_factory.mktemp("run")
+    (root / "data").mkdir()
+    train_tokenizer([TEXT], 270).save(str(root / "data" / "tokenizer.json"))
+    model = Decoder(ModelConfig(**SIZES))
+    model.initialise(torch.Generator().manual_seed(0))
+    optimizer = torch.optim.AdamW(model.parameters())
+    state = TrainState(step=1, variant="ternary", model=ModelConfig(**SIZES).to_hf(dtype="float32"), run_key="x",
+                       threads=1)
+    save_checkpoint(root / "train-ternary" / "checkpoints", state, model, optimizer)
+    return root, {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+
+
+def test_a_checkpoint_becomes_a_gguf_file_with_its_codes(run, tmp_path, capsys):
+    root, weights = run
+    out = tmp_path / "model.gguf"
+    assert main(["export", str(root / "train-ternary"), str(out), "--type", "tq1_0", "--ids-only"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    found = open_model(out)
+    for name, weight in weights.items():
+        if name.startswith("model.layers.0") and "proj" in name:
+            assert np.array_equal(found.read(name).codes(), absmean(weight)[0])
+    with load(out) as model:
+        assert model.codec.encode("add") == load_tokenizer(root / "data" / "tokenizer.json").encode("add").ids
+        assert model.config.eos_token_id == 0
+
+
+def test_directory_file_and_directory_hold_the_same_bytes(run, tmp_path):
+    root, _ = run
+    first, file, second = tmp_path / "a", tmp_path / "b.gguf", tmp_path / "c"
+    assert main(["export", str(root / "train-ternary"), str(first)]) == 0
+    assert main(["export", str(first), str(file), "--type", "i2_s", "--ids-only"]) == 0
+    assert main(["export", str(file), str(second)]) == 0
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    assert (first / "tokenizer.json").read_text() == (second / "tokenizer.json").read_text()
+    configs = [json.loads((path / "config.json").read_text()) for path in (first, second)]
+    assert configs[1].pop("bos_token_id") == 0  # what a text begins with: without one, the end of the text before it
+    assert configs[0].pop("bos_token_id", None) is None
+    assert configs[0] == configs[1]
+
+
+def test_a_directory_changes_its_linear_class(run, tmp_path):
+    root, _ = run
+    assert main(["export", str(root / "train-ternary"), str(tmp_path / "a")]) == 0
+    assert main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--linear-class", "bitlinear"]) == 0
+    a, b = (open_model(tmp_path / name) for name in "ab")
+    assert b.config.quantization_config.linear_class == "bitlinear"
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert np.array_equal(a.read(name).packed, b.read(name).packed)
+
+
+@pytest.mark.parametrize(("options", "match"), [
+    (["m.gguf"], "programs that open GGUF files do not have this tokenizer"),
+    (["m.gguf", "--form", "packed"], "--form does not go with --to gguf"),
+    (["m", "--type", "i2_s"], "--type does not go with --to hf"),
+    (["m", "--ids-only"], "--ids-only does not go with --to hf"),
+    (["m.gguf", "--ids-only", "--tokenizer", "nowhere.json"], "nowhere.json does not exist"),
+])
+def test_what_cannot_be_done_is_said_in_a_few_lines_and_leaves_nothing(run, tmp_path, capsys, options, match):
+    root, _ = run
+    assert main(["export", str(root / "train-ternary"), str(tmp_path / options[0]), *options[1:]]) == 1
+    message = capsys.readouterr().err
+    assert match in message
+    assert "Traceback" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_latent_weights_of_a_model_that_has_codes_are_refused(run, tmp_path, capsys):
+    root, _ = run
+    assert main(["export", str(root / "train-ternary"), str(tmp_path / "a")]) == 0
+    assert main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--form", "online"]) == 1
+    assert "only a checkpoint holds what training goes on with" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()

@@ -7,10 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.model import LinearType, ModelConfig, config_error
+from tritwise.config.split_patterns import SPLIT_PATTERNS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -67,10 +68,18 @@ class DataRecipe(_Settings):
         return self
 
 
+def _known_pattern(name: str) -> str:
+    if name not in SPLIT_PATTERNS:
+        raise ValueError(f"{name!r} is none of {', '.join(SPLIT_PATTERNS)}")
+    return name
+
+
 class TokenizerRecipe(_Settings):
     """Byte-level BPE trained with Hugging Face `tokenizers` on the training documents."""
 
     vocab_size: Annotated[int, Field(ge=300)] = 32_000
+    # How text is cut before merges (split_patterns.py). Other programs open GGUF files with any but `code`.
+    pattern: Annotated[str, AfterValidator(_known_pattern)] = "code"
     # How much text the merges are learned from; an evenly spaced sample is taken beyond it.
     max_training_bytes: Count = 50_000_000
 

@@ -108,7 +108,7 @@ def build(recipe: Recipe, out: Path) -> BuildReport:
         with _timed(seconds, "tokenizer"), progress("tokenizer", 1) as bar:
             total = sum(len(document_text(d).encode()) for d in files["train"])
             sample = sample_evenly(map(document_text, files["train"]), total, recipe.tokenizer.max_training_bytes)
-            tokenizer = train_tokenizer(sample, recipe.tokenizer.vocab_size)
+            tokenizer = train_tokenizer(sample, recipe.tokenizer.vocab_size, pattern=recipe.tokenizer.pattern)
             tokenizer.save(str(directory / TOKENIZER_FILE))
             bar.update(1, f"{recipe.tokenizer.vocab_size} tokens")
         counts: dict[str, SplitCounts] = {}

@@ -1,8 +1,8 @@
 """Byte-level BPE with Hugging Face `tokenizers`: trained on code, lossless on any text.
 
-Text is first cut into pieces that merges never cross (`CODE_PATTERN`), then every byte is a token until merges join
-them. The special tokens of `tritwise.config.tokens` are the first ids. Their texts inside a document are plain text:
-nothing that is read can put a control token into a shard.
+Text is first cut into pieces that merges never cross (`config/split_patterns.py`), then every byte is a token until
+merges join them. The special tokens of `tritwise.config.tokens` are the first ids. Their texts inside a document are
+plain text: nothing that is read can put a control token into a shard.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,36 +11,21 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config.split_patterns import SPLIT_PATTERNS
 from tritwise.config.tokens import SPECIAL_TOKENS
 
-# Pieces that merges never cross. What each alternative is for:
-#   an identifier with its underscores and digits, and the one sign before it (`.append`, `(self`, `_x1`)
-#   the same with the space before it
-#   up to three digits
-#   a run of other signs
-#   the end of a line with the blank lines after it and the next line's whole indentation: one token in most code
-#   other white space, leaving the last space to the word behind it
-# Bytes per token on held-out files of the Python 3.11 library at 8192 tokens: 3.78. GPT-2's pattern gives 3.43,
-# cl100k's 3.67, line end and indentation as two pieces 3.51. Line ends that join the signs before them would give
-# 3.98, cuts at white space only 4.21, but then a prompt that ends in `):` stops inside what is elsewhere one token.
-CODE_PATTERN = "|".join((
-    r"[^\s\p{L}\p{N}_]?[\p{L}_][\p{L}\p{M}_\p{N}]*",
-    r" [\p{L}_][\p{L}\p{M}_\p{N}]*",
-    r" ?\p{N}{1,3}",
-    r" ?[^\s\p{L}\p{N}_]+",
-    r"\s*\n[^\S\n]*",
-    r"\s+(?!\S)",
-    r"\s+",
-))
 
-
-def empty_tokenizer(pattern: str = CODE_PATTERN) -> Tokenizer:
-    """An untrained tokenizer with the project's pre-tokenizer and decoder."""
+def empty_tokenizer(pattern: str = "code") -> Tokenizer:
+    """An untrained tokenizer with the project's decoder that cuts text by a pattern of `SPLIT_PATTERNS`."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    regex = SPLIT_PATTERNS[pattern]
+    if regex is None:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(regex), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
@@ -59,7 +44,7 @@ def sample_evenly(texts: Iterable[str], total_bytes: int, max_bytes: int) -> Ite
             yield text
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, *, pattern: str = CODE_PATTERN) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, *, pattern: str = "code") -> Tokenizer:
     """Learn merges until there are `vocab_size` ids: special tokens, the 256 bytes, then merges by frequency.
 
     Raises TritwiseError when the texts are too few to fill the vocabulary.

@@ -12,16 +12,9 @@ import numpy as np
 from tokenizers import Regex, pre_tokenizers
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config.split_patterns import GGUF_PATTERNS, LLAMA3
 from tritwise.formats.gguf_file import text_of
 
-_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LLAMA3 = rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}"
-_QWEN2 = rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}|{_REST}"
-# None: the pattern of GPT-2, which the library has built in.
-PATTERNS: dict[str, str | None] = {
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3"), _LLAMA3), "gpt-2": None, "qwen2": _QWEN2}
 # Of `tokenizer.ggml.token_type`.
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 # A whole tokenizer.json, beside or instead of the lists (GGUF specification, "Tokenizer").
@@ -30,7 +23,7 @@ WHOLE = "tokenizer.huggingface.json"
 
 def whole_words(pre: str) -> bool:
     """Whether llama.cpp takes a word that is a token for that token, whatever the merges would make of it."""
-    return PATTERNS[pre] is _LLAMA3
+    return GGUF_PATTERNS[pre] is LLAMA3
 
 
 def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
@@ -44,8 +37,8 @@ def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
     if kind != "gpt2":
         raise _error("model", f"it is {kind!r}; gpt2 (byte-level BPE) is read")
     pre = text_of(metadata, "tokenizer.ggml.pre")
-    if pre not in PATTERNS:
-        raise _error("pre", f"it is {pre!r}; known are {', '.join(PATTERNS)}")
+    if pre not in GGUF_PATTERNS:
+        raise _error("pre", f"it is {pre!r}; known are {', '.join(GGUF_PATTERNS)}")
     tokens, merges = (_strings(metadata, key) for key in ("tokens", "merges"))
     if len(tokens) > vocab_size:
         raise _error("tokens", f"there are {len(tokens)}, and the model has embeddings for {vocab_size}")
@@ -68,7 +61,7 @@ def tokenizer_json(metadata: Mapping[str, Any], vocab_size: int) -> str | None:
     behind = len(tokens)
     while behind and types[behind - 1] in (CONTROL, USER_DEFINED) and behind - 1 not in made:
         behind -= 1
-    pattern = PATTERNS[pre]
+    pattern = GGUF_PATTERNS[pre]
     if whole_words(pre):
         _refuse_control_words([token for token in tokens[:behind] if types[ids[token]] == CONTROL])
     bytes_only = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern is None}
@@ -96,7 +89,7 @@ def _pairs(merges: list[str], ids: dict[str, int], types: np.ndarray) -> list[li
 
 def _refuse_control_words(tokens: list[str]) -> None:
     """Where a word that is a token becomes that token, a control token that is one word could be written as text."""
-    splitter = pre_tokenizers.Split(Regex(_LLAMA3), "isolated")
+    splitter = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
     for token in tokens:
         if len(splitter.pre_tokenize_str(token)) == 1:
             raise _error("token_type", f"{token!r} is a control token, and text could become it as a whole word")

@@ -11,7 +11,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
-from tritwise.formats.gguf_tokenizer import CONTROL, NORMAL, PATTERNS, UNUSED, USER_DEFINED, WHOLE, whole_words
+from tritwise.config.split_patterns import GGUF_PATTERNS
+from tritwise.formats.gguf_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, WHOLE, whole_words
 
 IDS_ONLY = "tritwise export MODEL OUT --to gguf --ids-only leaves programs without one with token ids"
 
@@ -66,7 +67,7 @@ def _pre(parsed: dict[str, Any]) -> str:
             raise _error("it cuts text at a fixed string")
     elif len(steps) != 1:
         raise _error("it cuts text in more than one step")
-    name = next((name for name, known in PATTERNS.items() if known == pattern), None)
+    name = next((name for name, known in GGUF_PATTERNS.items() if known == pattern), None)
     if name is None:
         raise _error("its pattern is none of theirs")
     if normalizer is not None and not (name == "qwen2" and normalizer.get("type") == "NFC"):

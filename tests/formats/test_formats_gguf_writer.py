@@ -44,8 +44,9 @@ def byte_level(pre: str, special: tuple[str, ...] = ("<|end|>",)) -> Tokenizer:
     return tokenizer
 
 
-@pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0", "I2_S"])
-@pytest.mark.parametrize(("model_type", "hidden_act"), LAYOUTS)
+@pytest.mark.parametrize(("kind", "model_type", "hidden_act"), [
+    (kind, *layout) for kind in ("TQ1_0", "TQ2_0", "I2_S", "F32", "F16", "BF16") for layout in LAYOUTS
+    if layout[0] == "bitnet" or kind not in ("F32", "F16", "BF16")])
 def test_every_code_scale_and_float_comes_back(tmp_path, make_tensors, kind, model_type, hidden_act):
     config, tensors = model(make_tensors, model_type=model_type, hidden_act=hidden_act,
                             tie_word_embeddings=hidden_act == "silu")
@@ -59,6 +60,15 @@ def test_every_code_scale_and_float_comes_back(tmp_path, make_tensors, kind, mod
             assert read.scale[0] == stored_scale(kind, written.scale[0])
         else:
             assert np.array_equal(read, written)
+
+
+def test_a_ternary_model_in_floats_of_the_llama_architecture_is_a_dense_one(tmp_path, make_tensors):
+    config, tensors = model(make_tensors, model_type="llama")
+    write_gguf(tmp_path / "m.gguf", config, tensors.__getitem__, ternary_type="F32")
+    found = open_model(tmp_path / "m.gguf")
+    assert found.config.linear_type == "dense"
+    name = "model.layers.1.self_attn.k_proj.weight"
+    assert np.array_equal(found.read(name), tensors[name].codes() * tensors[name].scale)
 
 
 def test_a_directory_a_file_and_a_directory_again_are_one_model(tmp_path, make_tensors):

@@ -15,28 +15,31 @@ from tritwise.formats.gguf_types import GGUF_TYPES
 
 TYPE_NUMBERS = {kind.name: number for number, kind in GGUF_TYPES.items()}
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+_SCALE_DTYPES = {"TQ1_0": np.dtype("<f2"), "TQ2_0": np.dtype("<f2"), "I2_S": np.dtype("<f4")} | _DTYPES
 _SHIFTS = np.array([[0], [2], [4], [6]], np.uint8)
 
 
 def pack_ternary(kind: str, codes: NDArray[np.int8], scale: np.float32) -> NDArray[np.uint8]:
-    """The bytes of TQ1_0, TQ2_0 or I2_S for codes int8 [out, in], in whole blocks, and the scale that multiplies them.
+    """The bytes of a ternary type for codes int8 [out, in], in whole blocks, and the scale that multiplies them.
 
-    TQ1_0 and TQ2_0 keep the scale as a float16 in each block, I2_S as a float32 behind all.
+    TQ1_0 and TQ2_0 keep the scale as a float16 in each block, I2_S as a float32 behind all. F32, F16 and BF16 hold the
+    products, -s, 0 and +s, as other programs' quantisers take them.
     Raises TritwiseError where a float16 cannot hold the scale.
     """
+    if kind in _DTYPES:
+        return pack_floats(kind, codes * stored_scale(kind, scale))
     return _TERNARY[kind]((codes + np.int8(1)).view(np.uint8), np.float32(scale))
 
 
 def stored_scale(kind: str, scale: np.float32) -> np.float32:
     """The scale as the type keeps it: rounded once. Raises TritwiseError where it is zero or infinite then."""
-    if kind == "I2_S":
-        return np.float32(scale)
     with np.errstate(over="ignore"):
-        half = np.float32(np.float16(scale))
-    if not (np.isfinite(half) and half > 0):
-        raise TritwiseError(f"the scale {float(scale):g} cannot be written", why=f"{kind} keeps it as a float16",
+        stored = np.float32(np.asarray(scale).astype(_SCALE_DTYPES[kind]))
+    if not (np.isfinite(stored) and stored > 0):
+        raise TritwiseError(f"the scale {float(scale):g} cannot be written",
+                            why=f"{kind} keeps it as {_SCALE_DTYPES[kind].name}",
                             fix="use I2_S, which keeps a float32")
-    return half
+    return stored
 
 
 def pack_floats(kind: str, array: NDArray) -> NDArray[np.uint8]:

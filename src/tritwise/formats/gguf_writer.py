@@ -10,6 +10,7 @@
 |---|---|---|---|
 | TQ1_0, TQ2_0 | 256 | float16 | llama.cpp, ik_llama.cpp |
 | I2_S | 128 | float32 | bitnet.cpp, ik_llama.cpp; in the layout of x86 |
+| F32, F16, BF16 | 1 | in each weight | all three; what their `llama-quantize` starts from |
 
 What a target cannot hold is refused before anything is written. A scale is rounded once, to what the type keeps.
 """
@@ -31,7 +32,7 @@ from tritwise.formats.gguf_vocabulary import tokenizer_metadata, whole_tokenizer
 from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import linear_names
 
-TernaryType = Literal["TQ1_0", "TQ2_0", "I2_S"]
+TernaryType = Literal["TQ1_0", "TQ2_0", "I2_S", "F32", "F16", "BF16"]
 FloatType = Literal["F32", "F16", "BF16", "Q8_0"]
 Read = Callable[[str], np.ndarray | TernaryTensor]
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"

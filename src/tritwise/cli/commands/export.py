@@ -12,7 +12,7 @@ _OF = {"form": "hf", "linear_class": "hf", "dtype": "hf", "type": "gguf", "float
 
 
 def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None,
-           type: Literal["tq1_0", "tq2_0", "i2_s"] | None = None,
+           type: Literal["tq1_0", "tq2_0", "i2_s", "f32", "f16", "bf16"] | None = None,
            float_type: Literal["f32", "f16", "bf16", "q8_0"] | None = None, ids_only: bool = False,
            form: Literal["packed", "online", "float"] | None = None,
            linear_class: Literal["bitlinear", "autobitlinear"] | None = None,
@@ -30,7 +30,8 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
         hf: a directory that this engine and transformers open; gguf: a file for llama.cpp and its relatives.
         When not given: gguf where OUT ends in .gguf.
     type
-        gguf: ternary matrices as tq2_0 (when not given) or tq1_0 for llama.cpp, i2_s for bitnet.cpp (x86).
+        gguf: ternary matrices as tq2_0 (when not given) or tq1_0 for llama.cpp, i2_s for bitnet.cpp (x86),
+        or as floats for their quantisers.
     float_type
         gguf: type of embedding, head and dense matrices; theirs when not given (bf16 from a checkpoint).
     ids_only

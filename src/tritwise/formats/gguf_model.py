@@ -80,7 +80,7 @@ class GGUFModel:
                 codes, scale = ternary(tensor.type, data, self._shapes[name])
             else:
                 codes, scale = _codes_of(floats(tensor.type, data, self._shapes[name]).astype(np.float32))
-            return TernaryTensor.from_codes(self._in_order(name, codes), scale * self._extra_scale(name))
+            return TernaryTensor.from_codes(self._in_order(name, codes), self._scaled(name, scale))
         except TritwiseError as error:
             raise self._error(name, error.why or error.what) from None
 
@@ -106,6 +106,14 @@ class GGUFModel:
         if not (np.isfinite(scale) and scale > 0):
             raise TritwiseError("", why=f"{_scale_name(name)} is {float(scale)}; it must be positive and finite")
         return scale
+
+    def _scaled(self, name: str, scale: np.float32) -> np.float32:
+        with np.errstate(over="ignore", under="ignore"):
+            product = scale * self._extra_scale(name)
+        if not (np.isfinite(product) and product > 0):
+            raise TritwiseError("", why=f"its scale {float(scale)} times {_scale_name(name)} is {float(product)}; it "
+                                "must be positive and finite")
+        return product
 
     def _rotated(self, name: str) -> re.Match[str] | None:
         return _ROTATED.fullmatch(name) if self._architecture.interleaved else None

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import open_regular
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
 
 MAGIC = b"GGUF"
@@ -75,7 +76,7 @@ class GGUFFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 self.descriptor = os.dup(file.fileno())
                 weakref.finalize(self, os.close, self.descriptor)
                 size = os.fstat(file.fileno()).st_size
@@ -84,7 +85,7 @@ class GGUFFile:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise TritwiseError(f"{self.path} does not exist") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise TritwiseError(f"{self.path} cannot be read", why=str(error)) from None
         self._size = len(self._map)
         self._at = 0

@@ -21,7 +21,11 @@ def read_everything(path: Path) -> None:
 
 
 def is_a_message(text: str, path: Path) -> bool:
-    """Whether an error names the file, on at most three lines that no terminal takes for commands."""
+    """Whether an error names the file, on at most three lines that no terminal takes for commands.
+
+    Frequencies are computed when a model is loaded, so their error does not know of a file.
+    """
     lines = text.split("\n")
-    return (str(path) in lines[0] and 1 < len(lines) <= 3 and lines[1].startswith("why: ")
+    named = str(path) in lines[0] or lines[0] == "this rope_scaling cannot be used"
+    return (named and 1 < len(lines) <= 3 and lines[1].startswith("why: ")
             and all(line.isprintable() for line in lines) and len(text) < LONGEST_MESSAGE)

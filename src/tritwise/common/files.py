@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tritwise.common.errors import TritwiseError
+
+# What is read whole into memory. JSON grows when it is parsed, most where there are many small objects and lists.
+MOST_TEXT, MOST_JSON, MOST_CONTAINERS = 1 << 26, 1 << 24, 1 << 17
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -106,11 +110,48 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise
 
 
-def read_json(path: Path, *, what: str) -> Any:
-    """Read a JSON file; `what` names it in the error ("a model configuration", ...)."""
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError for what is none: a device never ends, a pipe may never begin."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError("it is no regular file")
+
+
+def read_text(path: str | Path, *, what: str, most: int = MOST_TEXT) -> str:
+    """Read a UTF-8 file of at most `most` bytes; `what` names it in the error ("a tokenizer", ...)."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise OSError(f"it has more than {most} bytes")
+            content = file.read(size + 1)
+        if len(content) != size:
+            raise OSError("it changes while it is read")
+        return content.decode()
     except FileNotFoundError:
         raise TritwiseError(f"{path} does not exist", why=f"{what} was expected there") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        raise TritwiseError(f"{path} is not readable as {what}", why=str(error)) from None
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` for JSON: readers disagree on which of two values counts. Raises ValueError."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"it names {twice} twice")
+    return result
+
+
+def read_json(path: Path, *, what: str) -> Any:
+    """Read a JSON file; `what` names it in the error ("a model configuration", ...)."""
+    text = read_text(path, what=what, most=MOST_JSON)
+    try:
+        if text.count("{") + text.count("[") > MOST_CONTAINERS:
+            raise ValueError(f"it has more than {MOST_CONTAINERS} objects and lists")
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
         raise TritwiseError(f"{path} is not readable as {what}", why=str(error)) from None

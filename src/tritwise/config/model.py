@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config.rope import RopeScaling, Rotary, filled, rotary, stretched
+from tritwise.config.rope import LARGEST_FLOAT, SMALLEST_FLOAT, RopeScaling, Rotary, filled, rotary, stretched
 
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Sizes are 32-bit numbers in the engine, and floats single precision.
+MOST = 2**31 - 1
+PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
+PositiveFloat = Annotated[float, Field(ge=SMALLEST_FLOAT, le=LARGEST_FLOAT)]
 LinearType = Literal["ternary", "binary", "dense"]
 
 # Keys that other writers put into config.json and that cannot change what the model computes.
@@ -165,6 +167,8 @@ class ModelConfig(BaseModel):
                                  f"num_experts {self.num_experts}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embedding turns pairs")
+        if self.longest_context > MOST:
+            raise ValueError(f"rope_scaling reaches {self.longest_context} positions, and {MOST} are the most")
         if self.rope_scaling is not None and self.rope_scaling.rope_type == "yarn" and self.rope_theta <= 1:
             raise ValueError(f"rope_theta {self.rope_theta} has no logarithm that rope_type yarn could divide by")
         if self.model_type == "bitnet" and self.num_attention_heads * self.head_dim != self.hidden_size:
@@ -190,8 +194,14 @@ class ModelConfig(BaseModel):
         return max(self.max_position_embeddings, self.rope_scaling.positions if self.rope_scaling else 0)
 
     def rotary(self) -> Rotary:
-        """Inverse frequencies float32 [head_dim / 2] and attention factor of the rotary embedding."""
-        return rotary(self.head_dim, self.rope_theta, self.rope_scaling)
+        """Inverse frequencies float32 [head_dim / 2] and attention factor of the rotary embedding.
+
+        Raises TritwiseError for a scaling whose values, each in its range, give frequencies that are no numbers.
+        """
+        try:
+            return rotary(self.head_dim, self.rope_theta, self.rope_scaling)
+        except ArithmeticError as error:
+            raise TritwiseError("this rope_scaling cannot be used", why=str(error)) from None
 
     def with_rope_scaling(self, scaling: Mapping[str, Any], *, context: int | None = None) -> "ModelConfig":
         """A copy for more positions than the model has, whatever scaling it came with.
@@ -290,7 +300,7 @@ class ModelConfig(BaseModel):
         if isinstance(values.get("eos_token_id"), list):
             values["eos_token_id"] = tuple(values["eos_token_id"])
         written_type = values.get("model_type")
-        if written_type not in _LAYOUTS:
+        if not isinstance(written_type, str) or written_type not in _LAYOUTS:
             raise TritwiseError(f"{source}: model_type {written_type!r} is not supported",
                                 why=f"{', '.join(_LAYOUTS)} are")
         if written_type == "qwen2_moe":
@@ -331,7 +341,8 @@ def _read_qwen(values: dict[str, Any], source: str) -> None:
     for key, allowed in _QWEN_ONLY_VALUES.items():
         if key in values and (value := values.pop(key)) not in allowed:
             raise TritwiseError(f"{source}: {key} is {value}", why=f"only {allowed[0]} is implemented")
-    if set(values.pop("layer_types", None) or ()) - {"full_attention"}:
+    layers = values.pop("layer_types", None)
+    if layers and (not isinstance(layers, list) or any(layer != "full_attention" for layer in layers)):
         raise TritwiseError(f"{source}: layer_types are not all full_attention", why="other attention is not "
                             "implemented")
 

@@ -33,7 +33,11 @@ _REFUSED = {
 _YARN_ONLY = ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate")
 _LLAMA3_ONLY = ("low_freq_factor", "high_freq_factor")
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# The normal numbers of float32, in which frequencies are computed.
+SMALLEST_FLOAT, LARGEST_FLOAT = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+Positive = Annotated[float, Field(ge=SMALLEST_FLOAT, le=LARGEST_FLOAT)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class RopeScaling(BaseModel):
@@ -46,13 +50,13 @@ class RopeScaling(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rope_type: Literal["linear", "yarn", "llama3"]
-    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    original_max_position_embeddings: Annotated[int, Field(gt=0, strict=True)] | None = None
-    attention_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # yarn; from `factor` if None
+    factor: Annotated[float, Field(ge=1, le=2**31)]
+    original_max_position_embeddings: Annotated[int, Field(gt=0, lt=2**31, strict=True)] | None = None
+    attention_factor: Annotated[float, Field(ge=0, le=LARGEST_FLOAT)] | None = None  # yarn; from `factor` if None
     beta_fast: Positive | None = None        # yarn: rotations above which a frequency is kept; 32
     beta_slow: Positive | None = None        # yarn: rotations below which it is divided; 1
-    mscale: float | None = None              # yarn: numerator and ...
-    mscale_all_dim: float | None = None      # ... denominator of the attention factor
+    mscale: Finite | None = None             # yarn: numerator and ...
+    mscale_all_dim: Finite | None = None     # ... denominator of the attention factor
     truncate: bool | None = None             # yarn: whether the ramp's ends are whole numbers; they are
     low_freq_factor: Positive | None = None  # llama3: original / this is the wavelength from which on it is divided
     high_freq_factor: Positive | None = None  # llama3: original / this is the wavelength up to which it is kept
@@ -67,8 +71,9 @@ class RopeScaling(BaseModel):
         values.setdefault("rope_type", old)
         rope_type = values["rope_type"]
         if rope_type not in _SCALINGS:
+            known = f"{', '.join(_SCALINGS)} are"
             raise ValueError(f"rope_type {rope_type!r} is not supported: "
-                             + _REFUSED.get(rope_type, f"{', '.join(_SCALINGS)} are"))
+                             + (_REFUSED.get(rope_type, known) if isinstance(rope_type, str) else known))
         return values
 
     @model_validator(mode="after")
@@ -106,7 +111,8 @@ def filled(values: dict[str, Any], max_position_embeddings: Any) -> dict[str, An
     values = {key: value for key, value in values.items() if value is not None}
     if values.get("rope_type", values.get("type")) in ("yarn", "llama3"):
         original = values.setdefault("original_max_position_embeddings", max_position_embeddings)
-        if "factor" not in values and isinstance(original, int) and isinstance(max_position_embeddings, int):
+        sizes = (original, max_position_embeddings)
+        if "factor" not in values and all(isinstance(size, int) and size < 2**31 for size in sizes):
             values["factor"] = max_position_embeddings / max(original, 1)
     return values
 
@@ -150,7 +156,19 @@ def rotary(head_dim: int, theta: float, scaling: RopeScaling | None) -> Rotary:
 
     Only the power is more exact than torch's: taken in float64 and rounded once, where torch's is sometimes one unit
     in the last place off. The angles of far positions depend on these roundings.
+    Raises ArithmeticError where the result is not finite.
     """
+    try:
+        with np.errstate(all="ignore"):
+            result = _rotary(head_dim, theta, scaling)
+    except ValueError as error:  # of math.log and math.floor
+        raise ArithmeticError(str(error)) from None
+    if not (np.isfinite(result.inverse_frequencies).all() and 0 <= result.attention_factor <= LARGEST_FLOAT):
+        raise ArithmeticError("its frequencies or its attention factor are no numbers")
+    return result
+
+
+def _rotary(head_dim: int, theta: float, scaling: RopeScaling | None) -> Rotary:
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     periods = np.power(np.float64(theta), exponents.astype(np.float64)).astype(np.float32)
     inverse = np.float32(1) / periods

@@ -18,7 +18,9 @@ def load_tokenizer(content: str, source: Path) -> Tokenizer:
     """From the content of a tokenizer.json that `source` holds; user text never becomes a special token."""
     try:
         tokenizer = Tokenizer.from_str(content)
-    except Exception as error:  # the library raises plain Exception for anything it cannot read
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # plain Exception for most of what the library cannot read; a panic is not even one
         raise TritwiseError(f"{source} is not readable as a tokenizer", why=str(error)) from None
     tokenizer.encode_special_tokens = True
     return tokenizer

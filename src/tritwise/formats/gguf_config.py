@@ -54,7 +54,7 @@ def model_config(file: GGUFFile) -> ModelConfig:
         raise TritwiseError("rope_freqs.weight is there", why="frequencies by tensor, as for the llama3 rope scaling, "
                             "are not implemented")
     layers = settings.count("block_count")
-    if layers > len(file.tensors):  # before a list of names is built from an absurd number
+    if layers * 9 > len(file.tensors):  # of a block at least; before a list of names is built from an absurd number
         raise TritwiseError(f"{prefix}block_count is {layers}", why=f"the file holds {len(file.tensors)} tensors")
     vocabulary = embedding.shape[0]
     if (stated := settings.count("vocab_size", vocabulary)) != vocabulary:

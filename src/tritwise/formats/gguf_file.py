@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import open_regular
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
 
 MAGIC = b"GGUF"
@@ -31,6 +32,10 @@ DEFAULT_ALIGNMENT = 32
 # Limits of the specification, and of llama.cpp where it has none (GGML_MAX_NAME, GGML_MAX_DIMS).
 LONGEST_KEY, LONGEST_NAME, MOST_DIMENSIONS = 65535, 64, 4
 DEEPEST_ARRAY = 4
+# Limits of ours, far above what any model has: what Python makes of a key, a tensor, a string or an array is several
+# times the bytes that it takes in the file. Strings count together, as do their bytes.
+MOST_KEYS, MOST_TENSORS, MOST_STRINGS, MOST_TEXT = 1 << 16, 1 << 16, 1 << 21, 1 << 27
+_ARRAY_IN_STRINGS = 16  # as so many an array in an array counts
 _MOST_INT64 = 2**63 - 1
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 10: "<Q", 11: "<q", 12: "<d"}
@@ -71,7 +76,7 @@ class GGUFFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 self.descriptor = os.dup(file.fileno())
                 weakref.finalize(self, os.close, self.descriptor)
                 size = os.fstat(file.fileno()).st_size
@@ -80,10 +85,11 @@ class GGUFFile:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise TritwiseError(f"{self.path} does not exist") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise TritwiseError(f"{self.path} cannot be read", why=str(error)) from None
         self._size = len(self._map)
         self._at = 0
+        self._strings_made = self._text = 0
         self._read()
 
     def bytes_of(self, name: str) -> NDArray[np.uint8]:
@@ -109,6 +115,13 @@ class GGUFFile:
         at, self._at = self._at, self._at + count
         return at
 
+    def _count(self, strings: int, text: int, what: str) -> None:
+        """Strings and their bytes, before they are made."""
+        self._strings_made, self._text = self._strings_made + strings, self._text + text
+        if self._strings_made > MOST_STRINGS or self._text > MOST_TEXT:
+            raise self._error(f"with {what} there are more than {MOST_STRINGS} strings, or strings of more than "
+                              f"{MOST_TEXT} bytes")
+
     def _number(self, form: str, what: str) -> Any:
         return struct.unpack_from(form, self._map, self._take(struct.calcsize(form), what))[0]
 
@@ -117,6 +130,7 @@ class GGUFFile:
         if length > longest:
             raise self._error(f"{what} has {length} bytes, and at most {longest} are allowed")
         at = self._take(length, what)
+        self._count(1, length, what)
         return self._map[at:at + length].decode("utf-8", "surrogateescape")
 
     def _name(self, what: str, longest: int) -> str:
@@ -157,19 +171,23 @@ class GGUFFile:
         if count * shortest > self._size - self._at:
             raise self._error(f"{key} is said to have {count} elements, and the {self._size - self._at} bytes that are "
                               f"left cannot hold them")
+        self._count(count if kind == _STRING else _ARRAY_IN_STRINGS * count, 0, key)
         if kind == _STRING:
             return self._strings(key, count)
         return [self._value(key, kind, depth) for _ in range(count)]
 
     def _strings(self, key: str, count: int) -> list[str]:
         """As `_string`, `count` times: a vocabulary has some hundred thousand."""
-        content, at, size, result = self._map, self._at, self._size, []
+        content, at, result = self._map, self._at, []
+        end = min(self._size, at + 8 * count + MOST_TEXT - self._text)
         for _ in range(count):
             begin = at + 8
             at = begin + int.from_bytes(content[at:begin], "little")
-            if at > size:
-                raise self._error(f"{key}[{len(result)}] lies beyond the end of the file")
+            if at > end:
+                raise self._error(f"{key}[{len(result)}] lies beyond the end of the file" if at > self._size else
+                                  f"with {key} there are strings of more than {MOST_TEXT} bytes")
             result.append(content[begin:at].decode("utf-8", "surrogateescape"))
+        self._text += at - self._at - 8 * count
         self._at = at
         return result
 
@@ -190,6 +208,9 @@ class GGUFFile:
         # A tensor takes 8 + 1 + 4 + 8 + 4 + 8 bytes of header at least, a key 8 + 1 + 4 + 1.
         if tensors * 33 + keys * 14 > self._size:
             raise self._error(f"it is said to have {tensors} tensors and {keys} keys, and cannot hold them")
+        if tensors > MOST_TENSORS or keys > MOST_KEYS:
+            raise self._error(f"it has {tensors} tensors and {keys} keys, and at most {MOST_TENSORS} and {MOST_KEYS} "
+                              "are read")
         self.metadata: dict[str, Any] = {}
         for number in range(keys):
             key = self._name(f"key {number}", LONGEST_KEY)

@@ -77,7 +77,7 @@ class GGUFModel:
                 codes, scale = ternary(tensor.type, data, self._shapes[name])
             else:
                 codes, scale = _codes_of(floats(tensor.type, data, self._shapes[name]).astype(np.float32))
-            return TernaryTensor.from_codes(self._in_order(name, codes), scale * self._extra_scale(name))
+            return TernaryTensor.from_codes(self._in_order(name, codes), self._scaled(name, scale))
         except TritwiseError as error:
             raise self._error(name, error.why or error.what) from None
 
@@ -106,6 +106,14 @@ class GGUFModel:
 
     def _rotated(self, name: str) -> bool:
         return self._architecture.interleaved and q_or_k(name) is not None
+
+    def _scaled(self, name: str, scale: np.float32) -> np.float32:
+        with np.errstate(over="ignore", under="ignore"):
+            product = scale * self._extra_scale(name)
+        if not (np.isfinite(product) and product > 0):
+            raise TritwiseError("", why=f"its scale {float(scale)} times {_scale_name(name)} is {float(product)}; it "
+                                "must be positive and finite")
+        return product
 
     def _in_order(self, name: str, array: np.ndarray) -> np.ndarray:
         """Rows of q and k as Hugging Face has them: of each head the first halves of all pairs, then the second."""

@@ -27,7 +27,8 @@ def floats(number: int, data: Bytes, shape: tuple[int, ...]) -> NDArray:
         dtype = PLAIN_TYPES[kind.name]
         whole = data if data.ctypes.data % dtype.itemsize == 0 else data.copy()
         return whole.view(dtype).reshape(shape)
-    return _FLOATS[kind.name](data.reshape(-1, kind.block_bytes)).reshape(shape)
+    with np.errstate(invalid="ignore", over="ignore"):  # of factors that are no numbers; whoever asked looks for those
+        return _FLOATS[kind.name](data.reshape(-1, kind.block_bytes)).reshape(shape)
 
 
 def ternary(number: int, data: Bytes, shape: tuple[int, int]) -> tuple[NDArray[np.int8], np.float32]:

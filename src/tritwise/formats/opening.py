@@ -1,5 +1,6 @@
 """`open_model`: a model by its path, whatever it is stored as."""
 
+import os.path
 from pathlib import Path
 
 from tritwise.formats.gguf_model import GGUFModel
@@ -14,6 +15,6 @@ def open_model(path: str | Path) -> ModelDirectory | GGUFModel:
     Raises TritwiseError with the file, the tensor or key, and the reason.
     """
     path = Path(path)
-    if path.is_file() and path.suffix not in _OF_A_DIRECTORY:
+    if os.path.isfile(path) and path.suffix not in _OF_A_DIRECTORY:
         return GGUFModel(path)
     return open_directory(path)

@@ -14,6 +14,7 @@ What a quantised linear looks like in the file (transformers, integrations/bitne
 | autobitlinear online | latent floats, quantised here by absmean (or sign) in float32 | none |
 """
 
+import os.path
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import read_json
+from tritwise.common.files import read_json, read_text
 from tritwise.config import ModelConfig
 from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
 from tritwise.formats.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
@@ -66,7 +67,7 @@ class ModelDirectory:
         self._tensors = tensors
         self._linears, self._shapes = linear_names(config), config.tensor_shapes()
         tokenizer = path / "tokenizer.json"
-        self.tokenizer_file = tokenizer if tokenizer.is_file() else None
+        self.tokenizer_file = tokenizer if os.path.lexists(tokenizer) else None
         self.files = tuple(sorted({file.path for file in tensors.values()}))
         self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
 
@@ -74,10 +75,7 @@ class ModelDirectory:
         """The content of the directory's tokenizer.json; None when it has none. Raises TritwiseError if unreadable."""
         if self.tokenizer_file is None:
             return None
-        try:
-            return self.tokenizer_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TritwiseError(f"{self.tokenizer_file} is not readable as a tokenizer", why=str(error)) from None
+        return read_text(self.tokenizer_file, what="a tokenizer")
 
     def names(self) -> tuple[str, ...]:
         """Every weight's name, in the order of `ModelConfig.tensor_shapes()`; scales belong to their weights."""
@@ -173,16 +171,18 @@ def open_directory(path: str | Path) -> ModelDirectory:
     Raises TritwiseError with the file, the tensor and the reason.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise TritwiseError(f"{path} is not a model directory",
-                            why="it is a file" if path.is_file() else "there is no such directory",
+                            why="it is a file" if os.path.isfile(path) else "there is no such directory",
                             fix="give the path of a GGUF file or of a directory with config.json and model.safetensors")
     config = read_config(path)
     tensors = _locate(path)
-    for key in ("num_hidden_layers", "num_experts"):
-        if (getattr(config, key) or 0) > len(tensors):  # before a list of names is built from an absurd number
-            raise TritwiseError(f"{path / 'config.json'} does not fit the weights",
-                                why=f"{key} is {getattr(config, key)}, but the files hold {len(tensors)} tensors")
+    # Before a list of names is built from absurd numbers.
+    if config.num_hidden_layers * (config.num_experts or 1) > len(tensors):
+        experts = f" and num_experts is {config.num_experts}" if config.num_experts else ""
+        raise TritwiseError(f"{path / 'config.json'} does not fit the weights",
+                            why=f"num_hidden_layers is {config.num_hidden_layers}{experts}, but the files hold "
+                                f"{len(tensors)} tensors")
     _check_names(path, config, tensors)
     _check_layout(config, tensors)
     directory = ModelDirectory(path, config, tensors)
@@ -259,7 +259,7 @@ def _locate_shards(path: Path) -> dict[str, SafetensorsFile]:
                                 why="a shard is a .safetensors file beside the index, named without a path")
     files = {}
     for shard in sorted(set(weight_map.values())):
-        if not (path / shard).is_file():
+        if not os.path.isfile(path / shard):
             name = next(name for name, at in weight_map.items() if at == shard)
             raise TritwiseError(f"{path / shard} does not exist", why=f"{INDEX} says that it holds {name}",
                                 fix="copy or download the missing file")

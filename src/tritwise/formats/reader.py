@@ -12,6 +12,7 @@ What a quantised linear looks like in the file (transformers, integrations/bitne
 | bitlinear | uint8 row stripes | 1 / scale: the layer divides by it |
 | autobitlinear offline | uint8 row stripes, or the codes as floats | scale: the layer multiplies by it |
 | autobitlinear online | latent floats, quantised here by absmean (or sign) in float32 | none |
+| no quantization_config, linear_type ternary | floats -s, 0 and +s, with an s for each row (ternarised.py) | none |
 """
 
 import re
@@ -26,6 +27,7 @@ from tritwise.common.files import read_json
 from tritwise.config import ModelConfig
 from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
 from tritwise.formats.safetensors_file import DTYPES, StoredTensor
+from tritwise.formats.ternarised import codes_and_scales
 from tritwise.formats.weight_files import WEIGHTS as WEIGHTS  # the writer's too
 from tritwise.formats.weight_files import Place, locate, tensor_error
 from tritwise.ternary import absmean, sign
@@ -105,6 +107,8 @@ class ModelDirectory:
         if name not in self._linears:
             return self._floats(name)
         quantisation = self.config.quantization_config
+        if quantisation is None:
+            return self._ternarised(name)
         if quantisation.linear_class == "autobitlinear" and quantisation.quantization_mode == "online":
             return self._quantise(name)
         return self._packed(name)
@@ -135,6 +139,15 @@ class ModelDirectory:
     def _quantise(self, name: str) -> TernaryTensor:
         quantiser = sign if self.config.linear_type == "binary" else absmean
         return TernaryTensor.from_codes(*quantiser(self._floats(name)))
+
+    def _ternarised(self, name: str) -> TernaryTensor:
+        try:
+            return TernaryTensor.from_codes(*codes_and_scales(self._floats(name)))
+        except ValueError as error:
+            raise self._error(
+                name, f"linear_type is ternary and quantization_config is missing, but {error}",
+                "master weights need a quantization_config with quantization_mode online; without linear_type the "
+                "model opens as a dense one") from None
 
     def _packed(self, name: str) -> TernaryTensor:
         shape = self._shapes[name]
@@ -202,6 +215,8 @@ def read_config(path: Path) -> ModelConfig:
     config = ModelConfig.from_hf(values, source=str(file))
     if config.linear_type != "dense":
         if config.quantization_config is None:
+            if config.linear_type == "ternary":
+                return config  # floats that are ternary already
             raise TritwiseError(f"{file}: linear_type is {config.linear_type} but quantization_config is missing",
                                 why="without it other readers take latent weights for a dense model")
         kept = [name for name in config.quantization_config.modules_to_not_convert or () if _keeps_one(name, config)]
@@ -273,8 +288,10 @@ def _check_names(path: Path, config: ModelConfig, tensors: Mapping[str, Place]) 
     allowed = expected | ({_HEAD} if config.tie_word_embeddings else set())
     for name in sorted(set(tensors) - allowed):
         if not _IGNORED.fullmatch(name):
+            unsaid = ", as quantization_config is missing" if config.quantization_config is None else ""
             raise tensor_error(
-                tensors[name], f"a {config.linear_type} {config.model_type} model of this config.json has none")
+                tensors[name],
+                f"a {config.linear_type} {config.model_type} model of this config.json has none{unsaid}")
 
 
 def _check_layout(config: ModelConfig, tensors: Mapping[str, Place]) -> None:

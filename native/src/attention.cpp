@@ -6,8 +6,17 @@
 
 namespace tritwise {
 
-// Rotary embedding (half-split pairs) of the row's queries and keys in place, then its keys and values to the
-// cache.
+// RMSNorm of one head's query or key in place. A head need not be padded: the norm works in `room`.
+void Model::norm_head(float* x, const float* weight, float* room) const {
+    const int dims = config_.head_dim, padded = static_cast<int>(round_up(dims, 16));
+    std::copy_n(x, dims, room);
+    std::fill(room + dims, room + padded, 0.0f);
+    kernels_.rms_norm(room, weight, padded, dims, config_.eps, room);
+    std::copy_n(room, dims, x);
+}
+
+// Norms of heads, if there are any, and rotary embedding (half-split pairs) of the row's queries and keys in place,
+// then its keys and values to the cache.
 void Model::rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row) {
     const int dims = config_.head_dim, half = dims / 2;
     const float* cosines = rope_.as<float>() + row * dims;
@@ -15,8 +24,11 @@ void Model::rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row) {
     float* q = qkv_.as<float>() + row * qkv_stride_;
     float* k = q + weights_.q_rows;
     const float* v = k + weights_.kv_rows;
+    const LayerWeights& weights = weights_.layers[layer];
     for (int head = 0; head < config_.heads + config_.kv_heads; ++head) {
         float* x = head < config_.heads ? q + head * dims : k + (head - config_.heads) * dims;
+        if (const float* norm = head < config_.heads ? weights.q_norm : weights.k_norm)
+            norm_head(x, norm, scratch_.as<float>() + row * input_stride_);
         kernels_.rotate(x, cosines, sines, half);
     }
     const int position = chunk.positions[row];

@@ -168,7 +168,11 @@ static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& i
     result.head_dim = number("head_dim");
     result.eps = static_cast<float>(nb::cast<double>(config["rms_norm_eps"]));
     result.tied = nb::cast<bool>(config["tie_word_embeddings"]);
-    result.sub_norms = choice("model_type", "bitnet", "llama");
+    const auto model_type = nb::cast<std::string>(config["model_type"]);
+    if (model_type != "bitnet" && model_type != "llama" && model_type != "qwen3")
+        throw std::invalid_argument("model_type is '" + model_type + "', bitnet, llama and qwen3 are known");
+    result.sub_norms = model_type == "bitnet";
+    result.head_norms = model_type == "qwen3";
     result.relu2 = choice("hidden_act", "relu2", "silu");
     result.ternary = linear_type != "dense";
     if (result.heads % result.kv_heads || result.head_dim % 2)

@@ -95,6 +95,7 @@ private:
     void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
                        std::int64_t first_row, std::int64_t rows, std::int64_t k);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
+    void norm_head(float* x, const float* weight, float* room) const;
     void plan_attention(const Chunk& chunk);
     void attend(const Chunk& chunk, int layer);
     void feed_forward(const Chunk& chunk, int layer, const std::string& prefix);

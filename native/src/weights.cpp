@@ -31,7 +31,8 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
                        : round_up(ffn, 16);
     const std::int64_t norm_floats =
         (2 * config.layers + 1) * round_up(hidden, 16) +
-        (config.sub_norms ? config.layers * (round_up(hidden, 16) + ffn_norms) : 0);
+        (config.sub_norms ? config.layers * (round_up(hidden, 16) + ffn_norms) : 0) +
+        (config.head_norms ? config.layers * 2 * round_up(config.head_dim, 16) : 0);
     norm_arena_ = Buffer(norm_floats * sizeof(float), Pages::huge);
 
     for (int n = 0; n < config.layers; ++n) {
@@ -54,6 +55,8 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
             config.sub_norms ? add_norm(prefix + "self_attn.attn_sub_norm.weight", hidden) : nullptr;
         layer.ffn_sub_norm =
             config.sub_norms && !config.experts ? add_norm(prefix + "mlp.ffn_sub_norm.weight", ffn) : nullptr;
+        layer.q_norm = config.head_norms ? add_norm(prefix + "self_attn.q_norm.weight", config.head_dim) : nullptr;
+        layer.k_norm = config.head_norms ? add_norm(prefix + "self_attn.k_norm.weight", config.head_dim) : nullptr;
     }
     norm = add_norm("model.norm.weight", hidden);
     targets_["model.embed_tokens.weight"] = {Target::embedding, config.vocab, hidden};

@@ -23,7 +23,8 @@ struct ModelConfig {
     std::vector<float> inverse_frequencies;  // of the rotary embedding, [head_dim / 2]
     float rope_factor;                       // times cos and sin
     bool tied;       // the head is the embedding
-    bool sub_norms;  // model_type bitnet
+    bool sub_norms;   // model_type bitnet
+    bool head_norms;  // model_type qwen3
     bool relu2;      // else SiLU
     bool ternary;    // linear_type ternary or binary; else dense
 };
@@ -48,6 +49,7 @@ struct LayerWeights {
     Linear router;  // always dense; the shared expert's gate is the row behind the experts, padded
     std::vector<ExpertWeights> experts;                                            // the shared one last
     const float *input_norm, *post_attention_norm, *attn_sub_norm, *ffn_sub_norm;  // the last two may be null
+    const float *q_norm, *k_norm;  // of a head's query and key; may be null
 };
 
 class Weights {

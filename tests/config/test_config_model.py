@@ -98,8 +98,8 @@ def test_keys_left_out_of_a_config_json_mean_what_transformers_takes_for_them(mo
 @pytest.mark.parametrize(("changes", "reason"), [
     ({"sliding_window": 4096}, "sliding_window: this key is unknown"),
     ({"hidden_sise": 3}, "hidden_sise: this key is unknown"),
-    ({"attention_bias": True}, "attention_bias is set"),
-    ({"mlp_bias": True}, "mlp_bias is set"),
+    ({"attention_bias": True}, "attention_bias is True"),
+    ({"mlp_bias": True}, "mlp_bias is True"),
     ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic' is not supported"),
     ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
      "partial_rotary_factor is set"),

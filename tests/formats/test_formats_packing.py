@@ -61,6 +61,7 @@ def test_a_ternary_tensor_refuses_parts_that_do_not_belong_together():
     packed, scale = np.zeros((2, 3), np.uint8), np.ones(1, np.float32)
     assert TernaryTensor(packed, scale, (7, 3)).codes().shape == (7, 3)
     for parts in ((packed, scale, (9, 3)), (packed, scale, (8, 2)), (packed.view(np.int8), scale, (8, 3)),
-                  (packed, scale.astype(np.float64), (8, 3)), (packed, np.ones(2, np.float32), (8, 3))):
+                  (packed, scale.astype(np.float64), (8, 3)), (packed, np.ones(3, np.float32), (8, 3)),
+                  (packed, np.ones(0, np.float32), (8, 3)), (packed, np.ones((1, 2), np.float32), (8, 3))):
         with pytest.raises(ValueError, match="is needed"):
             TernaryTensor(*parts)

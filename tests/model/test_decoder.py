@@ -12,6 +12,7 @@ CONFIGS = [
     {"model_type": "bitnet", "linear_type": "binary", "hidden_act": "relu2"},
     {"model_type": "llama", "linear_type": "dense"},
     {"model_type": "llama", "linear_type": "ternary", "tie_word_embeddings": True},
+    {"model_type": "qwen3", "linear_type": "ternary", "head_dim": 12},
 ]
 
 

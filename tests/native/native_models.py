@@ -50,6 +50,8 @@ def random_weights(c: dict[str, Any], seed: int = 0) -> Weights:
     if c["model_type"] == "bitnet":
         norms |= {"self_attn.attn_sub_norm": hidden}
         norms |= {f"{part}.ffn_sub_norm": size for part, size in feed_forward_sizes(c).items()}
+    if c["model_type"] == "qwen3":
+        norms |= {"self_attn.q_norm": c["head_dim"], "self_attn.k_norm": c["head_dim"]}
     routers = {"mlp.gate": c["num_experts"]} if c.get("num_experts") else {}
     routers |= {"mlp.shared_expert_gate": 1} if c.get("shared_expert_intermediate_size") else {}
     for layer in range(c["num_hidden_layers"]):
@@ -214,10 +216,14 @@ def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) ->
     for layer in range(c["num_hidden_layers"]):
         prefix = f"layers.{layer}."
         norm = {key: weights.get(f"model.{prefix}{key}.weight") for key in
-                ("input_layernorm", "post_attention_layernorm", "self_attn.attn_sub_norm")}
+                ("input_layernorm", "post_attention_layernorm", "self_attn.attn_sub_norm", "self_attn.q_norm",
+                 "self_attn.k_norm")}
         x = seen[f"{prefix}input_layernorm"] = rms_norm(h, norm["input_layernorm"], eps)
-        q = rotate(linear(f"{prefix}self_attn.q_proj", x).reshape(n, heads, dim))
-        k = rotate(linear(f"{prefix}self_attn.k_proj", x).reshape(n, kv_heads, dim))
+        q = linear(f"{prefix}self_attn.q_proj", x).reshape(n, heads, dim)
+        k = linear(f"{prefix}self_attn.k_proj", x).reshape(n, kv_heads, dim)
+        if c["model_type"] == "qwen3":
+            q, k = (rms_norm(a, norm[f"self_attn.{b}_norm"], eps) for a, b in ((q, "q"), (k, "k")))
+        q, k = rotate(q), rotate(k)
         v = linear(f"{prefix}self_attn.v_proj", x).reshape(n, kv_heads, dim)
         k, v = (np.repeat(a, heads // kv_heads, axis=1) for a in (k, v))
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(dim)

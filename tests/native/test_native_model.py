@@ -26,6 +26,8 @@ VARIANTS = {
     "binary": config(linear_type="binary", hidden_act="silu"),
     "llama ternary wide heads": config(model_type="llama", head_dim=34, hidden_act="silu"),
     "llama dense": config(model_type="llama", linear_type="dense", hidden_act="silu"),
+    "qwen3 ternary": config(model_type="qwen3", hidden_act="silu"),
+    "qwen3 dense wide heads": config(model_type="qwen3", linear_type="dense", head_dim=34, hidden_act="silu"),
     "bitnet dense odd": config(linear_type="dense", hidden_size=50, num_attention_heads=5, num_key_value_heads=1,
                                head_dim=10, intermediate_size=37, tie_word_embeddings=False),
     "bitnet group of ten": config(hidden_size=60, num_attention_heads=10, num_key_value_heads=1, head_dim=6,

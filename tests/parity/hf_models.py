@@ -39,7 +39,8 @@ def as_referee() -> Iterator[None]:
 def build(model_type: str, *, seed: int = 0, **changes) -> transformers.PreTrainedModel:
     """A float32 model of transformers with random weights; norms are random too, so that each is told apart."""
     kinds = {"bitnet": (transformers.BitNetConfig, transformers.BitNetForCausalLM),
-             "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM)}
+             "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+             "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM)}
     config_class, model_class = kinds[model_type]
     torch.manual_seed(seed)
     model = model_class(config_class(**(SIZES | changes)))

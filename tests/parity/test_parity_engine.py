@@ -24,7 +24,8 @@ LAYOUTS = {"bitnet-silu-tied": ("bitnet", {"hidden_act": "silu", "tie_word_embed
            "bitnet-relu2": ("bitnet", {"hidden_act": "relu2"}),
            "bitnet-one-kv-head": ("bitnet", {"hidden_act": "silu", "num_key_value_heads": 1}),
            "llama": ("llama", {"num_key_value_heads": 4}),
-           "llama-tied": ("llama", {"tie_word_embeddings": True})}
+           "llama-tied": ("llama", {"tie_word_embeddings": True}),
+           "qwen3": ("qwen3", {"head_dim": 24})}
 
 
 @dataclass
@@ -114,11 +115,17 @@ def attention_of(pair: Pair, layer: int, normed: np.ndarray) -> np.ndarray:
 def attention_bound(pair: Pair, prefix: str) -> float:
     """How far two float32 attentions on equal q, k, v may lie apart, for any order of their sums."""
     config = pair.model.config
-    size = config.hidden_size // config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     q, k, v = (pair.linear(f"{prefix}{name}_proj").astype(np.float64) for name in "qkv")
+    norms = 0
+    if hasattr(pair.model.get_submodule(f"model.{prefix[:-1]}"), "q_norm"):
+        q, k = (pair.theirs(f"model.{prefix}{name}_norm", x.astype(np.float32).reshape(pair.tokens, -1, size))
+                for name, x in (("q", q), ("k", k)))
+        norms = 2 * norm_roundings(size)
     longest_q, longest_k = (np.linalg.norm(x.reshape(pair.tokens, -1, size), axis=-1).max() for x in (q, k))
-    # A score: `size` products, and two rotations whose angles (up to T) carry a rounding each on top of their own.
-    score = 2 * (size + 4 * pair.tokens + 16) * U * longest_q * longest_k / np.sqrt(size)
+    # A score: `size` products, norms of query and key if there are any, and two rotations whose angles (up to T) carry
+    # a rounding each on top of their own.
+    score = 2 * (size + 4 * pair.tokens + norms + 16) * U * longest_q * longest_k / np.sqrt(size)
     # A weight's relative error is twice that of its score plus that of the sum of T weights; then T products.
     return (4 * score + 2 * (2 * pair.tokens + 10) * U) * np.abs(v).max()
 

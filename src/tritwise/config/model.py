@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config.published import MOE_TYPES, model_values
 from tritwise.config.rope import LARGEST_FLOAT, SMALLEST_FLOAT, RopeScaling, Rotary, filled, rotary, stretched
 
 # Sizes are 32-bit numbers in the engine, and floats single precision.
@@ -17,40 +18,6 @@ MOST = 2**31 - 1
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PositiveFloat = Annotated[float, Field(ge=SMALLEST_FLOAT, le=LARGEST_FLOAT)]
 LinearType = Literal["ternary", "binary", "dense"]
-
-# Keys that other writers put into config.json and that cannot change what the model computes.
-_HARMLESS_KEYS = frozenset({
-    "_name_or_path", "architectures", "auto_map", "attention_dropout", "chunk_size_feed_forward", "dtype",
-    "id2label", "initializer_range", "is_encoder_decoder", "label2id", "output_attentions",
-    "output_hidden_states", "pretraining_tp", "problem_type", "return_dict", "torch_dtype",
-    "transformers_version", "use_cache",
-})
-# Keys that would change it: read when they hold the one value that the forward pass implements, refused otherwise.
-_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "partial_rotary_factor": (1.0, None),
-}
-# config.json's model_type of a model with experts. transformers' Qwen2-MoE without attention biases is the llama layout
-# with experts; for the bitnet layout it has none, and must not open one as something else.
-_MOE_TYPES = {"llama": "qwen2_moe", "bitnet": "bitnet_moe"}
-_LAYOUTS = {"bitnet": "bitnet", "llama": "llama"} | {theirs: ours for ours, theirs in _MOE_TYPES.items()}
-# Keys of a Qwen2MoeConfig: dropped, or read when they hold what the forward pass implements.
-_QWEN_HARMLESS = frozenset({"max_window_layers", "output_router_logits", "router_aux_loss_coef", "sliding_window"})
-_QWEN_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "qkv_bias": (False,), "use_sliding_window": (False, None), "decoder_sparse_step": (1, None),
-    "mlp_only_layers": ([], None),
-}
-# What transformers takes for a key that a config.json leaves out; only keys that change the arithmetic.
-_HF_DEFAULTS: dict[str, dict[str, Any]] = {
-    "bitnet": {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 500000.0},
-    "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0},
-    "qwen2_moe": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 32768,
-                  "num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
-                  "shared_expert_intermediate_size": 5632, "norm_topk_prob": False},
-    "bitnet_moe": {},
-}
-
 
 class QuantizationConfig(BaseModel):
     """`quantization_config` of a BitNet directory (transformers' `BitNetQuantConfig`).
@@ -86,7 +53,7 @@ class ModelConfig(BaseModel):
     """Shape and arithmetic of a decoder. Immutable; unknown keys are refused.
 
     `model_type` fixes the block layout: `bitnet` has `attn_sub_norm` and `ffn_sub_norm` (the 2B4T layout),
-    `llama` has the two block norms only.
+    `llama` has the two block norms only, `qwen3` these and an RMSNorm of each head's query and key.
 
     With `num_experts`, every feed-forward is a dense router and so many experts of `moe_intermediate_size`, each like
     the dense feed-forward with an `ffn_sub_norm` of its own; `num_experts_per_tok` of them see a token, weighted by
@@ -97,7 +64,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model_type: Literal["bitnet", "llama"] = "bitnet"
+    model_type: Literal["bitnet", "llama", "qwen3"] = "bitnet"
     linear_type: LinearType = "ternary"
     vocab_size: PositiveInt
     hidden_size: PositiveInt
@@ -158,6 +125,8 @@ class ModelConfig(BaseModel):
             for key in (*sizes, "shared_expert_intermediate_size"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} is set, but num_experts is not")
+        elif self.model_type not in MOE_TYPES:
+            raise ValueError(f"num_experts is set, but {self.model_type} blocks with experts are not implemented")
         else:
             for key, value in sizes.items():
                 if value is None:
@@ -180,6 +149,11 @@ class ModelConfig(BaseModel):
     def has_sub_norms(self) -> bool:
         """Whether a block has `attn_sub_norm` and `ffn_sub_norm`."""
         return self.model_type == "bitnet"
+
+    @property
+    def has_head_norms(self) -> bool:
+        """Whether attention has `q_norm` and `k_norm`, between the projections and the rotary embedding."""
+        return self.model_type == "qwen3"
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -254,6 +228,8 @@ class ModelConfig(BaseModel):
         if self.has_sub_norms:
             shapes |= {"self_attn.attn_sub_norm": self.hidden_size}
             shapes |= {f"{part}.ffn_sub_norm": size for part, size in self.feed_forward_sizes().items()}
+        if self.has_head_norms:
+            shapes |= {"self_attn.q_norm": self.head_dim, "self_attn.k_norm": self.head_dim}
         return shapes
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -291,84 +267,31 @@ class ModelConfig(BaseModel):
         pass implements; any other unknown key is refused by name. Newer files hold `rope_parameters` instead of
         `rope_theta` and `rope_scaling`; both forms are understood.
         """
-        values = {key: value for key, value in values.items() if key not in _HARMLESS_KEYS} | (
-            {"initializer_range": values["initializer_range"]} if values.get("initializer_range") else {})
-        for key, allowed in _ONLY_VALUES.items():
-            if key in values and values.pop(key) not in allowed:
-                raise TritwiseError(f"{source}: {key} is set", why=f"only {allowed[0]} is implemented")
-        _read_rope(values, source)
-        if isinstance(values.get("eos_token_id"), list):
-            values["eos_token_id"] = tuple(values["eos_token_id"])
         written_type = values.get("model_type")
-        if not isinstance(written_type, str) or written_type not in _LAYOUTS:
-            raise TritwiseError(f"{source}: model_type {written_type!r} is not supported",
-                                why=f"{', '.join(_LAYOUTS)} are")
-        if written_type == "qwen2_moe":
-            _read_qwen(values, source)
-        values["model_type"] = _LAYOUTS[written_type]
-        values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")
-        values = {key: value for key, value in values.items() if value is not None}
-        config = _validated(_HF_DEFAULTS[written_type] | values, source)
-        if (config.num_experts is not None) != (written_type in _MOE_TYPES.values()):
+        config = _validated(model_values(values, source), source)
+        if (config.num_experts is not None) != (written_type in MOE_TYPES.values()):
             raise TritwiseError(f"{source}: model_type {written_type} does not fit num_experts {config.num_experts}",
-                                why=f"with experts it is {' or '.join(_MOE_TYPES.values())}")
+                                why=f"with experts it is {' or '.join(MOE_TYPES.values())}")
         if config.linear_type == "dense" and config.quantization_config is not None:
             raise TritwiseError(f"{source}: linear_type is dense but quantization_config is present")
         return config
 
     def to_hf(self, *, dtype: str) -> dict[str, Any]:
         """The content of a config.json that transformers opens unchanged; `dtype` is that of the stored floats."""
-        architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM"}[self.model_type]
+        architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM",
+                        "qwen3": "Qwen3ForCausalLM"}[self.model_type]
         written = self.model_dump(mode="json", exclude_none=True)
         if self.num_experts is None:
             del written["norm_topk_prob"]
         else:
             architecture = {"bitnet": "BitNetMoeForCausalLM", "llama": "Qwen2MoeForCausalLM"}[self.model_type]
-            written |= {"model_type": _MOE_TYPES[self.model_type]}
+            written |= {"model_type": MOE_TYPES[self.model_type]}
             if self.model_type == "llama":  # where transformers has other defaults
                 written |= {"qkv_bias": False,
                             "shared_expert_intermediate_size": self.shared_expert_intermediate_size or 0}
         # Ids that are not set are written as null: left out, transformers would take its own defaults (128000, 1, 2).
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         return {"architectures": [architecture], "dtype": dtype} | ids | written
-
-
-def _read_qwen(values: dict[str, Any], source: str) -> None:
-    """The keys that only transformers' Qwen2MoeConfig has, taken out; refused where they would change the result."""
-    values.setdefault("qkv_bias", True)  # theirs when it is left out
-    for key in _QWEN_HARMLESS & set(values):
-        del values[key]
-    for key, allowed in _QWEN_ONLY_VALUES.items():
-        if key in values and (value := values.pop(key)) not in allowed:
-            raise TritwiseError(f"{source}: {key} is {value}", why=f"only {allowed[0]} is implemented")
-    layers = values.pop("layer_types", None)
-    if layers and (not isinstance(layers, list) or any(layer != "full_attention" for layer in layers)):
-        raise TritwiseError(f"{source}: layer_types are not all full_attention", why="other attention is not "
-                            "implemented")
-
-
-def _read_rope(values: dict[str, Any], source: str) -> None:
-    """Either form of the rotary settings as `rope_theta` and `rope_scaling`, in place.
-
-    Where both stand, transformers takes `rope_scaling`, and a theta inside of either before the one outside.
-    """
-    forms = {key: values.pop(key, None) for key in ("rope_scaling", "rope_parameters")}
-    key, rope = next(((key, rope) for key, rope in forms.items() if rope), ("", None))
-    if rope is None:
-        return
-    if not isinstance(rope, dict):
-        raise TritwiseError(f"{source}: {key} is {rope!r}", why="it is an object with rope_type and its factors")
-    rope = dict(rope)
-    if rope.pop("partial_rotary_factor", None) not in (1.0, None):
-        raise TritwiseError(f"{source}: {key}: partial_rotary_factor is set", why="only 1.0 is implemented")
-    theta = rope.pop("rope_theta", None)
-    if theta is not None:
-        values["rope_theta"] = theta
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        values["rope_scaling"] = rope
-    elif set(rope) - {"rope_type", "type"}:
-        raise TritwiseError(f"{source}: {key} {rope} is not supported",
-                            why="rope_type default has no other key than rope_theta")
 
 
 def _validated(values: dict[str, Any], source: str) -> ModelConfig:

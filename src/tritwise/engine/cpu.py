@@ -143,7 +143,8 @@ class CpuBackend:
 
     def _set(self, name: str, tensor: TernaryTensor | NDArray) -> None:
         if isinstance(tensor, TernaryTensor):
-            self._model.set_ternary(name, tensor.packed, tensor.shape[0], tensor.scale)
+            scales = tensor.scales if tensor.scales.size == 1 else tensor.row_scales()
+            self._model.set_ternary(name, tensor.packed, tensor.shape[0], scales)
         elif tensor.dtype == np.float32:
             self._model.set_dense(name, np.ascontiguousarray(tensor))
         else:

@@ -65,27 +65,43 @@ def holds_field_3(packed: NDArray[np.uint8]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class TernaryTensor:
-    """A quantised weight: W ~ codes() * scale.
+    """A quantised weight: W ~ codes() * row_scales()[:, None].
 
-    `packed` is uint8 [ceil(out/4), in] in row stripes, `scale` float32 [1] that multiplies, `shape` (out, in).
-    Binary weights have the same form with no zero among the codes.
+    `packed` is uint8 [ceil(out/4), in] in row stripes, `shape` (out, in). `scales` is float32 [n] that multiplies: one
+    for each of n blocks of out / n rows. One for the whole weight is the rule; models whose shards were quantised each
+    by itself have a few. Binary weights have the same form with no zero among the codes.
     """
 
     packed: NDArray[np.uint8]
-    scale: NDArray[np.float32]
+    scales: NDArray[np.float32]
     shape: tuple[int, int]
 
     def __post_init__(self) -> None:
         expected = (packed_rows(self.shape[0]), self.shape[1])
         if self.packed.dtype != np.uint8 or self.packed.shape != expected:
             raise ValueError(f"packed is {self.packed.dtype} {self.packed.shape}; uint8 {expected} is needed")
-        if self.scale.dtype != np.float32 or self.scale.shape != (1,):
-            raise ValueError(f"scale is {self.scale.dtype} {self.scale.shape}; float32 (1,) is needed")
+        count = self.scales.size
+        if self.scales.dtype != np.float32 or self.scales.shape != (count,) or not count or self.shape[0] % count:
+            raise ValueError(f"scales are {self.scales.dtype} {self.scales.shape}; float32 (n,) is needed, "
+                             f"with n a divisor of {self.shape[0]} rows")
 
     @classmethod
-    def from_codes(cls, codes: NDArray, scale: np.float32) -> "TernaryTensor":
-        """Pack codes [out, in] with the scale that multiplies them."""
-        return cls(pack_rows(codes), np.array([scale], dtype=np.float32), (codes.shape[0], codes.shape[1]))
+    def from_codes(cls, codes: NDArray, scale: NDArray[np.float32] | np.float32) -> "TernaryTensor":
+        """Pack codes [out, in] with the scale, or the scales [n] of blocks of rows, that multiply them."""
+        return cls(pack_rows(codes), np.atleast_1d(np.asarray(scale, dtype=np.float32)),
+                   (codes.shape[0], codes.shape[1]))
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """The one scale, float32 [1], for whatever has room for one. Raises TritwiseError where there are several."""
+        if self.scales.size != 1:
+            raise TritwiseError(f"a weight of shape {list(self.shape)} has {self.scales.size} scales",
+                                why="one scale a weight is all that can be held here")
+        return self.scales
+
+    def row_scales(self) -> NDArray[np.float32]:
+        """The scale of each row, float32 [out]."""
+        return np.repeat(self.scales, self.shape[0] // self.scales.size)
 
     def codes(self) -> NDArray[np.int8]:
         """The codes -1, 0, +1 as int8 [out, in]."""

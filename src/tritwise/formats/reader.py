@@ -12,6 +12,7 @@ What a quantised linear looks like in the file (transformers, integrations/bitne
 | bitlinear | uint8 row stripes | 1 / scale: the layer divides by it |
 | autobitlinear offline | uint8 row stripes, or the codes as floats | scale: the layer multiplies by it |
 | autobitlinear online | latent floats, quantised here by absmean (or sign) in float32 | none |
+| no quantization_config, linear_type ternary | floats -s, 0 and +s, with an s for each row (ternarised.py) | none |
 """
 
 import os.path
@@ -19,7 +20,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,11 +27,15 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import read_json, read_text
 from tritwise.config import ModelConfig
 from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
-from tritwise.formats.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
+from tritwise.formats.safetensors_file import DTYPES, StoredTensor
+from tritwise.formats.ternarised import codes_and_scales
+from tritwise.formats.weight_files import WEIGHTS as WEIGHTS  # the writer's too
+from tritwise.formats.weight_files import Place, locate, tensor_error
 from tritwise.ternary import absmean, sign
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FLOAT_DTYPES = tuple(name for name in DTYPES if name != "U8")
+# What the norms before o_proj and down_proj are called in the models of 1bitLLM.
+_OTHER_NAMES = {".self_attn.inner_attn_ln.": ".self_attn.attn_sub_norm.", ".mlp.ffn_layernorm.": ".mlp.ffn_sub_norm."}
 # Buffers that old versions of transformers saved; they follow from the configuration.
 _IGNORED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -62,13 +66,13 @@ class ModelDirectory:
     `.stored_bytes` (bytes of all weights and scales as stored, without the files' headers).
     """
 
-    def __init__(self, path: Path, config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -> None:
+    def __init__(self, path: Path, config: ModelConfig, tensors: Mapping[str, Place]) -> None:
         self.path, self.config = path, config
         self._tensors = tensors
         self._linears, self._shapes = linear_names(config), config.tensor_shapes()
         tokenizer = path / "tokenizer.json"
         self.tokenizer_file = tokenizer if os.path.lexists(tokenizer) else None
-        self.files = tuple(sorted({file.path for file in tensors.values()}))
+        self.files = tuple(sorted({place.path for place in tensors.values()}))
         self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
 
     def tokenizer_json(self) -> str | None:
@@ -83,7 +87,7 @@ class ModelDirectory:
 
     def stored(self, name: str) -> StoredTensor:
         """What the file's header says of a weight: type name ("BF16", "U8", ...), stored shape, place."""
-        return self._tensors[name].tensors[name]
+        return self._tensors[name].stored
 
     def tensor_bytes(self, name: str) -> int:
         """Bytes that a weight takes in the file, its scale included."""
@@ -101,13 +105,15 @@ class ModelDirectory:
         if name not in self._linears:
             return self._floats(name)
         quantisation = self.config.quantization_config
+        if quantisation is None:
+            return self._ternarised(name)
         if quantisation.linear_class == "autobitlinear" and quantisation.quantization_mode == "online":
             return self._quantise(name)
         return self._packed(name)
 
     def source(self, name: str) -> FileTensor | np.ndarray | TernaryTensor:
         """Where a weight lies in its file; the values, as `read` gives them, where they have to be quantised first."""
-        stored, file = self.stored(name), self._tensors[name]
+        stored, file = self.stored(name), self._tensors[name].file
         quantised = name in self._linears
         if quantised and stored.dtype != "U8":
             return self.read(name)
@@ -116,10 +122,10 @@ class ModelDirectory:
                           quantised and self.config.linear_type == "binary", lambda: self.read(name))
 
     def _error(self, name: str, why: str, fix: str = "") -> TritwiseError:
-        return _tensor_error(self._tensors[name].path, name, why, fix)
+        return tensor_error(self._tensors[name], why, fix)
 
     def _array(self, name: str) -> np.ndarray:
-        return self._tensors[name].array(name)
+        return self._tensors[name].array()
 
     def _floats(self, name: str) -> np.ndarray:
         array = self._array(name)
@@ -131,6 +137,15 @@ class ModelDirectory:
     def _quantise(self, name: str) -> TernaryTensor:
         quantiser = sign if self.config.linear_type == "binary" else absmean
         return TernaryTensor.from_codes(*quantiser(self._floats(name)))
+
+    def _ternarised(self, name: str) -> TernaryTensor:
+        try:
+            return TernaryTensor.from_codes(*codes_and_scales(self._floats(name)))
+        except ValueError as error:
+            raise self._error(
+                name, f"linear_type is ternary and quantization_config is missing, but {error}",
+                "master weights need a quantization_config with quantization_mode online; without linear_type the "
+                "model opens as a dense one") from None
 
     def _packed(self, name: str) -> TernaryTensor:
         shape = self._shapes[name]
@@ -176,7 +191,7 @@ def open_directory(path: str | Path) -> ModelDirectory:
                             why="it is a file" if os.path.isfile(path) else "there is no such directory",
                             fix="give the path of a GGUF file or of a directory with config.json and model.safetensors")
     config = read_config(path)
-    tensors = _locate(path)
+    tensors = _renamed(locate(path), config)
     # Before a list of names is built from absurd numbers.
     if config.num_hidden_layers * (config.num_experts or 1) > len(tensors):
         experts = f" and num_experts is {config.num_experts}" if config.num_experts else ""
@@ -200,13 +215,28 @@ def read_config(path: Path) -> ModelConfig:
     config = ModelConfig.from_hf(values, source=str(file))
     if config.linear_type != "dense":
         if config.quantization_config is None:
+            if config.linear_type == "ternary":
+                return config  # floats that are ternary already
             raise TritwiseError(f"{file}: linear_type is {config.linear_type} but quantization_config is missing",
                                 why="without it other readers take latent weights for a dense model")
-        kept = set(config.quantization_config.modules_to_not_convert or ()) - {"lm_head", "model.embed_tokens"}
+        kept = [name for name in config.quantization_config.modules_to_not_convert or () if _keeps_one(name, config)]
         if kept:
             raise TritwiseError(f"{file}: modules_to_not_convert names {', '.join(sorted(kept))}",
                                 why="here every linear of every block is quantised, and only the head is not")
     return config
+
+
+def _keeps_one(pattern: str, config: ModelConfig) -> bool:
+    """Whether an entry of `modules_to_not_convert` may name a linear of a block, as transformers matches them.
+
+    It is a name's beginning up to a dot, or its end. transformers also takes it as a regular expression, which is not
+    done here with text from a file: whatever holds more than words and dots counts as a name.
+    """
+    if not re.fullmatch(r"[\w.]+", pattern):
+        return True
+    pattern = re.sub(r"^model\.layers\.\d+(?=\.|$)", "model.layers.0", pattern)
+    names = [f"model.layers.0.{name}" for name in config.linear_shapes()]
+    return any(f"{name}.".startswith(pattern.rstrip(".") + ".") or name.endswith(pattern) for name in names)
 
 
 def linear_names(config: ModelConfig) -> frozenset[str]:
@@ -227,51 +257,17 @@ def all_finite(array: np.ndarray) -> bool:
     return all(int((words[i:i + step] & word(exponent)).max()) < exponent for i in range(0, len(words), step))
 
 
-def _tensor_error(file: Path, name: str, why: str, fix: str = "") -> TritwiseError:
-    return TritwiseError(f"{file}: {name} cannot be used", why=why, fix=fix)
-
-
-def _locate(path: Path) -> dict[str, SafetensorsFile]:
-    """Each tensor's name and the file that holds it."""
-    if (path / WEIGHTS).exists():
-        file = SafetensorsFile(path / WEIGHTS)
-        return dict.fromkeys(file.tensors, file)
-    if (path / INDEX).exists():
-        return _locate_shards(path)
-    others = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-    if others:
-        raise TritwiseError(
-            f"{path} holds no safetensors weights", why=f"only {', '.join(others[:3])}: a pickle can run any code "
-            "when it is opened, so only safetensors are read",
-            fix="save the model again with transformers' save_pretrained(..., safe_serialization=True)")
-    raise TritwiseError(f"{path} holds no weights", why=f"neither {WEIGHTS} nor {INDEX} is there")
-
-
-def _locate_shards(path: Path) -> dict[str, SafetensorsFile]:
-    index = path / INDEX
-    content: Any = read_json(index, what="an index of shards")
-    weight_map = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise TritwiseError(f"{index} is not an index of shards", why="it has no weight_map of names to files")
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise TritwiseError(f"{index}: {name} is said to lie in {shard!r}",
-                                why="a shard is a .safetensors file beside the index, named without a path")
-    files = {}
-    for shard in sorted(set(weight_map.values())):
-        if not os.path.isfile(path / shard):
-            name = next(name for name, at in weight_map.items() if at == shard)
-            raise TritwiseError(f"{path / shard} does not exist", why=f"{INDEX} says that it holds {name}",
-                                fix="copy or download the missing file")
-        files[shard] = SafetensorsFile(path / shard)
-    for name, shard in weight_map.items():
-        if name not in files[shard].tensors:
-            raise _tensor_error(path / shard, name, f"it is missing; {INDEX} says that it is there")
-    for shard, file in files.items():
-        for name in file.tensors:
-            if weight_map.get(name) != shard:
-                raise _tensor_error(path / shard, name, f"{INDEX} does not say that it is there")
-    return {name: files[shard] for name, shard in weight_map.items()}
+def _renamed(tensors: Mapping[str, Place], config: ModelConfig) -> dict[str, Place]:
+    """The tensors by the names of `ModelConfig.tensor_shapes()`; a name that is taken already stays as it is."""
+    result = dict(tensors)
+    if config.has_sub_norms:
+        for name in tensors:
+            ours = name
+            for theirs, known in _OTHER_NAMES.items():
+                ours = ours.replace(theirs, known)
+            if ours not in result:
+                result[ours] = result.pop(name)
+    return result
 
 
 def _has_scales(config: ModelConfig) -> bool:
@@ -280,7 +276,7 @@ def _has_scales(config: ModelConfig) -> bool:
         quantisation.linear_class == "autobitlinear" and quantisation.quantization_mode == "online")
 
 
-def _check_names(path: Path, config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -> None:
+def _check_names(path: Path, config: ModelConfig, tensors: Mapping[str, Place]) -> None:
     expected = set(config.tensor_shapes())
     if _has_scales(config):
         expected |= {f"{name}_scale" for name in linear_names(config)}
@@ -292,11 +288,13 @@ def _check_names(path: Path, config: ModelConfig, tensors: Mapping[str, Safetens
     allowed = expected | ({_HEAD} if config.tie_word_embeddings else set())
     for name in sorted(set(tensors) - allowed):
         if not _IGNORED.fullmatch(name):
-            raise _tensor_error(tensors[name].path, name,
-                                f"a {config.linear_type} {config.model_type} model of this config.json has none")
+            unsaid = ", as quantization_config is missing" if config.quantization_config is None else ""
+            raise tensor_error(
+                tensors[name],
+                f"a {config.linear_type} {config.model_type} model of this config.json has none{unsaid}")
 
 
-def _check_layout(config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -> None:
+def _check_layout(config: ModelConfig, tensors: Mapping[str, Place]) -> None:
     linears, offline = linear_names(config), _has_scales(config)
     floats_too = not offline or config.quantization_config.linear_class == "autobitlinear"
     shapes = config.tensor_shapes()
@@ -307,23 +305,23 @@ def _check_layout(config: ModelConfig, tensors: Mapping[str, SafetensorsFile]) -
         allowed = [(dtype, shape) for dtype in FLOAT_DTYPES] if not packed or floats_too else []
         if packed:
             allowed.insert(0, ("U8", (packed_rows(shape[0]), shape[1])))
-            _check_one(tensors[f"{name}_scale"], f"{name}_scale", [(dtype, (1,)) for dtype in FLOAT_DTYPES])
-        _check_one(tensors[name], name, allowed)
+            _check_one(tensors[f"{name}_scale"], [(dtype, (1,)) for dtype in FLOAT_DTYPES])
+        _check_one(tensors[name], allowed)
 
 
-def _check_one(file: SafetensorsFile, name: str, allowed: list[tuple[str, tuple[int, ...]]]) -> None:
-    entry = file.tensors[name]
+def _check_one(place: Place, allowed: list[tuple[str, tuple[int, ...]]]) -> None:
+    entry = place.stored
     if (entry.dtype, entry.shape) not in allowed:
         forms: dict[tuple[int, ...], list[str]] = {}
         for dtype, shape in allowed:
             forms.setdefault(shape, []).append(dtype)
         wanted = " or ".join(f"{'/'.join(dtypes)} {list(shape)}" for shape, dtypes in forms.items())
-        raise _tensor_error(file.path, name, f"it is {entry.dtype} {list(entry.shape)}; config.json asks for {wanted}")
+        raise tensor_error(place, f"it is {entry.dtype} {list(entry.shape)}; config.json asks for {wanted}")
 
 
-def _check_redundant_head(tensors: Mapping[str, SafetensorsFile]) -> None:
-    head, embedding = tensors[_HEAD].array(_HEAD), tensors[_EMBEDDING].array(_EMBEDDING)
+def _check_redundant_head(tensors: Mapping[str, Place]) -> None:
+    head, embedding = tensors[_HEAD].array(), tensors[_EMBEDDING].array()
     if head.dtype != embedding.dtype or not np.array_equal(head.view(np.uint8), embedding.view(np.uint8)):
-        raise _tensor_error(tensors[_HEAD].path, _HEAD, "it differs from model.embed_tokens.weight, but "
+        raise tensor_error(tensors[_HEAD], "it differs from model.embed_tokens.weight, but "
                             "tie_word_embeddings is true",
                             "set tie_word_embeddings to false in config.json if the head is meant")

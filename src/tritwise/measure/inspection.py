@@ -18,7 +18,10 @@ _FIELD_CODES = np.stack([[(_BYTES >> 2 * field & 3) == code for code in range(3)
 
 @dataclass(frozen=True)
 class QuantisedTensor:
-    """A ternary or binary weight [out, in]: how many codes are -1, 0 and +1, and the scale that multiplies them."""
+    """A ternary or binary weight [out, in]: how many codes are -1, 0 and +1, and the scale that multiplies them.
+
+    Where blocks of rows have scales of their own, `scale` is the mean of the `scales`.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -26,6 +29,7 @@ class QuantisedTensor:
     minus: int
     zero: int
     plus: int
+    scales: int = 1
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -96,7 +100,8 @@ def inspect_model(path: str | Path) -> InspectReport:
     for name in directory.names():
         tensor = directory.read(name)
         if isinstance(tensor, TernaryTensor):
-            quantised.append(QuantisedTensor(name, tensor.shape, float(tensor.scale[0]), *code_counts(tensor)))
+            quantised.append(QuantisedTensor(name, tensor.shape, float(tensor.scales.mean()),
+                                             *code_counts(tensor), scales=tensor.scales.size))
             quantised_bytes += directory.tensor_bytes(name)
         else:
             dense.append(DenseTensor(name, tensor.shape, tensor.dtype.name, *_mean_std(tensor)))

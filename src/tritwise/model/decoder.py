@@ -1,8 +1,8 @@
-"""The decoder: LLaMA's block, or BitNet's with two sub-norms, over ternary, binary or dense linears.
+"""The decoder: LLaMA's block, BitNet's with two sub-norms, or Qwen3's with norms of heads, over any kind of linears.
 
-Norms (float32), rotary embedding and the residual stream are those of `transformers`' modeling_bitnet.py and
-modeling_llama.py, against which the tests compare. Parameters are float32; `dtype` is what activations and products are
-computed in.
+Norms (float32), rotary embedding and the residual stream are those of `transformers`' modeling_bitnet.py,
+modeling_llama.py and modeling_qwen3.py, against which the tests compare. Parameters are float32; `dtype` is what
+activations and products are computed in.
 """
 
 import torch
@@ -31,7 +31,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped key-value heads; `attn_sub_norm` before `o_proj` in the bitnet layout."""
+    """Causal self-attention with grouped key-value heads.
+
+    The bitnet layout has `attn_sub_norm` before `o_proj`, that of qwen3 `q_norm` and `k_norm` before the rotation.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -42,11 +45,16 @@ class Attention(nn.Module):
             out, inner = shapes[f"self_attn.{name}"]
             setattr(self, name, BitLinear(inner, out, config.linear_type))
         self.attn_sub_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if config.has_sub_norms else None
+        for name in ("q_norm", "k_norm"):
+            setattr(self, name, RMSNorm(config.head_dim, config.rms_norm_eps) if config.has_head_norms else None)
 
     def forward(self, x: Tensor, norm: RMSNorm, cos: Tensor, sin: Tensor) -> Tensor:
         """x [B, T, H], still to be normed, to [B, T, H]."""
-        q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim))
                    for y in multiply(x, self.q_proj, self.k_proj, self.v_proj, norm=norm))
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.groups > 1)
         return multiply(y.transpose(1, 2).flatten(2), self.o_proj, norm=self.attn_sub_norm)[0]

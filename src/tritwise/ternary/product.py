@@ -21,11 +21,12 @@ def matmul(x_codes: NDArray[np.int8], w_codes: NDArray[np.int8]) -> NDArray[np.i
     return x_codes.astype(np.int32) @ w_codes.astype(np.int32).T
 
 
-def bitlinear(x: ArrayLike, w_codes: NDArray[np.int8], w_scale: np.float32) -> NDArray[np.float32]:
+def bitlinear(x: ArrayLike, w_codes: NDArray[np.int8],
+              w_scale: np.float32 | NDArray[np.float32]) -> NDArray[np.float32]:
     """The whole layer at inference: absmax int8 activations, integer product, one rescaling.
 
-    `x` is float [M, K], `w_codes` int8 [N, K]; the result is float32 [M, N] = accumulator * (x_scale * w_scale),
-    multiplied in that order in float32.
+    `x` is float [M, K], `w_codes` int8 [N, K], `w_scale` one number or [N]; the result is float32 [M, N] =
+    accumulator * (x_scale * w_scale), multiplied in that order in float32.
     """
     x_codes, x_scale = absmax(x)
-    return matmul(x_codes, w_codes).astype(np.float32) * (x_scale * np.float32(w_scale))
+    return matmul(x_codes, w_codes).astype(np.float32) * (x_scale * np.asarray(w_scale, np.float32))

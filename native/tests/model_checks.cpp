@@ -35,15 +35,15 @@ static std::vector<Variant> variants() {
     ModelConfig dense = llama;
     dense.head_dim = 18, dense.kv_heads = 4, dense.ternary = false;
     llama.rope_factor = 1.25f;
-    ModelConfig qwen = llama, dense_qwen = dense;
-    qwen.head_norms = dense_qwen.head_norms = true;
+    ModelConfig qwen = llama;
+    qwen.head_norms = true;
     ModelConfig experts = bitnet,
                 dense_experts = dense;  // one expert narrower than the shared one, one wider
     experts.experts = 7, experts.experts_per_token = 3, experts.expert_ffn = 37, experts.shared_ffn = 45;
     experts.ffn = 45, experts.normalise_experts = true;
     dense_experts.experts = dense_experts.experts_per_token = 2, dense_experts.expert_ffn = 50;
     dense_experts.shared_ffn = 20, dense_experts.ffn = 50;
-    for (ModelConfig* config : {&bitnet, &llama, &dense, &qwen, &dense_qwen, &experts, &dense_experts}) {
+    for (ModelConfig* config : {&bitnet, &llama, &dense, &qwen, &experts, &dense_experts}) {
         float frequency = 1.0f;
         for (int i = 0; i < config->head_dim / 2; ++i, frequency *= 0.5f)
             config->inverse_frequencies.push_back(frequency);
@@ -54,7 +54,6 @@ static std::vector<Variant> variants() {
             {"llama, 8-bit head", llama, HeadKind::int8, CacheType::int4},
             {"llama dense", dense, HeadKind::f16, CacheType::f32},
             {"qwen3", qwen, HeadKind::int8, CacheType::f16},
-            {"qwen3 dense", dense_qwen, HeadKind::stored, CacheType::int8},
             {"bitnet with experts", experts, HeadKind::int8, CacheType::f16},
             {"llama with dense experts", dense_experts, HeadKind::stored, CacheType::f32}};
 }

@@ -115,7 +115,8 @@ def test_keys_left_out_of_a_config_json_mean_what_transformers_takes_for_them(mo
     ({"head_dim": 7, "model_type": "llama"}, "head_dim 7 is odd"),
     ({"head_dim": 16}, "must equal hidden_size 32"),
     ({"quantization_config": {"quant_method": "gptq"}}, r"quantization_config\.quant_method"),
-    ({"quantization_config": {"linear_class": "bitlinear", "use_rms_norm": True}}, "use_rms_norm"),
+    ({"quantization_config": {"linear_class": "bitlinear", "use_rms_norm": True}},
+     "use_rms_norm is set"),
 ])
 def test_what_this_forward_pass_does_not_compute_is_refused_by_name(changes, reason):
     with pytest.raises(TritwiseError, match=reason):

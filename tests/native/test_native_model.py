@@ -260,6 +260,36 @@ def test_per_row_scales_equal_one_scale_repeated():
     assert run(model, TOKENS).tobytes() != expected
 
 
+def with_row_scales(weights, blocks=None):
+    """The same codes with scales of their own for each row, or each of some blocks of rows."""
+    rng = np.random.default_rng(3)
+    scaled = dict(weights)
+    for name, weight in weights.items():
+        if isinstance(weight, tuple):
+            codes, scale = weight
+            factors = rng.uniform(0.5, 2, blocks or len(codes)).astype(np.float32)
+            scaled[name] = (codes, np.repeat(factors * scale, len(codes) // len(factors)).astype(np.float32))
+    return scaled
+
+
+@pytest.mark.parametrize("blocks", [None, 2])
+@pytest.mark.parametrize("name", ["bitnet relu2 gqa tied", "llama ternary wide heads", "qwen3 ternary"])
+def test_per_row_scales_are_numpys_on_every_kernel(name, blocks):
+    c = VARIANTS[name]
+    weights = with_row_scales(random_weights(c), blocks)
+    expected = reference(c, weights, TOKENS[:1])  # one token: a code that differs would spoil those behind it
+    logits = []
+    for kernel in KERNELS:
+        for threads, chunk in ((1, 1), (2, 1), (2, 40)):
+            model = load(c, weights, kernel=kernel, threads=threads)
+            logits.append(run(model, TOKENS, chunk=chunk).tobytes())
+        trace = load(c, weights, kernel=kernel).trace(TOKENS[:1])
+        assert relative(trace["layers.0.self_attn.output"], expected["layers.0.self_attn.output"]) < FLOAT_BOUND
+    assert len(set(logits)) == 1
+    one_scale = run(load(c, random_weights(c)), TOKENS).tobytes()
+    assert one_scale not in logits
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_inputs_that_are_zero_behind_a_squared_relu_are_not_read_and_not_missed(kernel, threads):

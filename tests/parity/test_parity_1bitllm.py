@@ -87,6 +87,11 @@ def test_the_published_configuration_is_a_ternary_model_with_sub_norms():
     assert config.parameter_count().block == 679_477_248  # 24 * (4 * 1536^2 + 3 * 1536 * 4096)
 
 
+@pytest.mark.parametrize("changes", [{"model_type": "bitnet"}, {"architectures": None}, {"weight_bits": None}])
+def test_the_same_model_is_known_by_each_of_its_marks(changes):
+    assert ModelConfig.from_hf(LARGE | changes) == ModelConfig.from_hf(LARGE)
+
+
 @pytest.mark.parametrize("sizes", [
     {"hidden_size": 2048, "intermediate_size": 5460, "num_attention_heads": 32, "num_key_value_heads": 32},
     {"hidden_size": 3200, "intermediate_size": 8640, "num_attention_heads": 32, "num_key_value_heads": 32,

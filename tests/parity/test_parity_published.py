@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hf_models import SIZES
+from hf_models import SIZES, build
 from safetensors.torch import load_file, save_file
 from test_parity_directories import assert_same_model
+from transformers import BitNetQuantConfig
+from transformers.integrations.bitnet import replace_with_bitnet_linear
 
 import tritwise
 from tritwise import TritwiseError
@@ -74,6 +76,20 @@ def test_a_bfloat16_scale_is_inverted_in_float32(published):
     assert state[f"{name}_scale"].dtype == torch.bfloat16
     assert directory.read(name).scale[0] == np.float32(1) / np.float32(state[f"{name}_scale"].float().item())
     assert directory.source(name).scale == directory.read(name).scale[0]
+
+
+@pytest.mark.parametrize("linear_class", ["bitlinear", "autobitlinear"])
+def test_a_norm_inside_of_each_linear_is_refused_by_name(tmp_path, linear_class):
+    model = build("llama")
+    config = BitNetQuantConfig(linear_class=linear_class, use_rms_norm=True, rms_norm_eps=1e-5)
+    replace_with_bitnet_linear(model, modules_to_not_convert=["lm_head"], quantization_config=config)
+    model.config.quantization_config = config
+    state = {name: torch.ones(tensor.shape, dtype=tensor.dtype) for name, tensor in model.state_dict().items()}
+    assert "model.layers.0.self_attn.q_proj.rms_norm.weight" in state
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(tmp_path)
+    with pytest.raises(TritwiseError, match=r"config\.json: quantization_config: use_rms_norm is set"):
+        open_model(tmp_path)
 
 
 def edited(path: Path, **changes) -> Path:

@@ -95,6 +95,11 @@ def model_values(values: dict[str, Any], source: str) -> dict[str, Any]:
     if values.pop("is_bitnet_config", False) and not values.get("quantization_config"):
         raise TritwiseError(f"{source}: is_bitnet_config is set, but quantization_config is missing",
                             why="it does not say whether the weights are codes, latent weights or neither")
+    quantisation = values.get("quantization_config")
+    if isinstance(quantisation, dict) and quantisation.get("use_rms_norm"):
+        raise TritwiseError(f"{source}: quantization_config: use_rms_norm is set",
+                            why="a norm inside of each linear is not implemented: q, k and v, and gate and up, share "
+                                "one quantised input here")
     if latent:
         _read_1bitllm(values, architectures, source)
     values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")

@@ -10,18 +10,14 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
+from tritwise.formats.tokenizer_files import parse_tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def load_tokenizer(content: str, source: Path) -> Tokenizer:
     """From the content of a tokenizer.json that `source` holds; user text never becomes a special token."""
-    try:
-        tokenizer = Tokenizer.from_str(content)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # plain Exception for most of what the library cannot read; a panic is not even one
-        raise TritwiseError(f"{source} is not readable as a tokenizer", why=str(error)) from None
+    tokenizer = parse_tokenizer(content, source)
     tokenizer.encode_special_tokens = True
     return tokenizer
 

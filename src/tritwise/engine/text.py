@@ -44,13 +44,21 @@ class TextCodec:
 
     def encode(self, text: str) -> list[int]:
         """Ids of user text alone, without a beginning; a control token spelled out in it stays text."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._ids(text)
         if self._control_ids.isdisjoint(ids):
             return ids
         # Some tokenizers do not mark their control tokens as special; cut inside each, and none can be recognised.
         cuts = [0, *(match.start() + 1 for match in self._control_pattern.finditer(text)), len(text)]
         parts = [text[a:b] for a, b in pairwise(cuts)]
-        return [id_ for part in parts for id_ in self.tokenizer.encode(part, add_special_tokens=False).ids]
+        return [id_ for part in parts for id_ in self._ids(part)]
+
+    def _ids(self, text: str) -> list[int]:
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=False).ids
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a vocabulary without its unknown token; a panic is no Exception
+            raise TritwiseError("this model's tokenizer cannot take the text apart", why=str(error)) from None
 
     def document(self, text: str) -> list[int]:
         """Ids of a text from its beginning: the start id (when the model has one), then the text."""

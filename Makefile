@@ -2,6 +2,7 @@
 # make test   set up what the tests need, then run them all
 # make test-arm, make test-avx2   the native core on processors that this one is not, under qemu-user
 # make test-avx512                the same for AVX-512, under Bochs
+# make fuzz   minutes of hostile files for all that reads models; FUZZ_RUNS=1000000 for longer
 #
 # Everything is installed into .venv; a stamp file there remembers what is installed, so that a second call starts at
 # once. Another interpreter: make run PYTHON=python3.12
@@ -13,7 +14,10 @@ PIP := $(BIN)/python -m pip install --constraint constraints.txt
 # The installation is repeated when one of these changes; changed Python files need none (it is editable).
 INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shell find native/src -name '*.?pp' | sort)
 
-.PHONY: run test test-slow test-arm test-avx2 test-avx512 build clean check-tools
+# Executions a target of `make fuzz`.
+FUZZ_RUNS ?= 20000
+
+.PHONY: run test test-slow test-arm test-avx2 test-avx512 fuzz build clean check-tools
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed-run
@@ -37,6 +41,9 @@ test-avx2:
 test-avx512:
 	native/tests/emulate.sh avx512
 
+fuzz: $(VENV)/installed-fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz --runs $(FUZZ_RUNS)
+
 # The native core alone, after a change to it that should not touch anything else.
 build: $(VENV)/created
 	$(PIP) --no-deps --editable .
@@ -53,6 +60,10 @@ $(VENV)/installed-run: $(VENV)/created $(INPUTS)
 $(VENV)/installed-test: $(VENV)/created $(INPUTS)
 	$(PIP) --editable '.[test]'
 	@touch $(VENV)/installed-run $@
+
+$(VENV)/installed-fuzz: $(VENV)/created $(INPUTS)
+	$(PIP) --editable '.[fuzz]'
+	@touch $(VENV)/installed-run $(VENV)/installed-test $@
 
 $(VENV)/created:
 	@$(MAKE) --no-print-directory check-tools

@@ -1,4 +1,4 @@
-"""Nothing that a model brings along is executed: the source has no way to do so, and canaries beside models are quiet."""
+"""Nothing that a model brings along is executed: the source cannot, and canaries beside models stay quiet."""
 
 import ast
 import json
@@ -57,7 +57,8 @@ def test_the_source_cannot_run_what_stands_in_a_file(path):
     "import pickle", "import pickle as p", "from pickle import loads", "import dill.settings", "eval('1')", "exec(a)",
     "f = eval", "import torch\ntorch.load(a)", "from torch import load", "torch.load(a, weights_only=True)",
     "import yaml", "yaml.load(a)", "AutoModel.from_pretrained(a, trust_remote_code=True)",
-    "np.load(a, allow_pickle=True)", "os.system(a)", "subprocess.run(a, shell=True)", "importlib.import_module(a)", "__import__(a)", "compile(a, b, c)",
+    "np.load(a, allow_pickle=True)", "os.system(a)",
+    "subprocess.run(a, shell=True)", "importlib.import_module(a)", "__import__(a)", "compile(a, b, c)",
 ])
 def test_the_rule_sees_what_it_is_for(source):
     assert list(faults(source))

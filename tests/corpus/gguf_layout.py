@@ -134,3 +134,59 @@ def encode(file: GGUF) -> bytes:
     if not file.tensors:
         content += bytes(-len(content) % file.alignment)
     return bytes(content) + file.tail
+
+
+def decode(content: bytes) -> GGUF:
+    """The other way, without any check of what is read: for a file that `encode` made, or nearly so.
+
+    Raises ValueError, IndexError or struct.error where the fields cannot even be told apart.
+    """
+    version, tensors, keys = struct.unpack_from("<IQQ", content, 4)
+    at = 24
+
+    def take(size: int) -> bytes:
+        nonlocal at
+        if size > len(content) - at:
+            raise ValueError("the file ends before its fields do")
+        at += size
+        return content[at - size:at]
+
+    def value(kind: int) -> bytes:
+        names = {number: name for name, number in TYPES.items()}
+        if kind == TYPES["string"]:
+            length = take(8)
+            return length + take(int.from_bytes(length, "little"))
+        if kind == TYPES["array"]:
+            head = take(12)
+            kind, count = struct.unpack("<IQ", head)
+            if kind in (TYPES["string"], TYPES["array"]):
+                return head + b"".join(value(kind) for _ in range(min(count, len(content))))
+            return head + take(struct.calcsize(_FORMS[names[kind]]) * count)
+        if kind not in names:
+            raise ValueError(f"there is no type {kind}")
+        return take(struct.calcsize(_FORMS[names[kind]]))
+
+    def name() -> bytes:
+        return take(int.from_bytes(take(8), "little"))
+
+    if tensors + keys > len(content):
+        raise ValueError("the file cannot hold so many")
+    listed = []
+    for _ in range(keys):
+        key = name()
+        kind = int.from_bytes(take(4), "little")
+        listed.append(Key(key, kind, value(kind)))
+    found = []
+    for _ in range(tensors):
+        called = name()
+        count = int.from_bytes(take(4), "little")
+        sizes = struct.unpack(f"<{count}Q", take(8 * count))
+        kind, offset = struct.unpack("<IQ", take(12))
+        found.append((called, sizes, kind, offset))
+    begin = -(-at // 32) * 32
+    ends = sorted([offset for *_, offset in found] + [len(content) - begin])
+    described = []
+    for called, sizes, kind, offset in found:
+        end = next((end for end in ends if end > offset), offset)
+        described.append(Tensor(called, sizes, kind, content[begin + offset:begin + end]))
+    return GGUF(tuple(listed), tuple(described), content[:4], version)

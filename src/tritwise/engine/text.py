@@ -10,18 +10,14 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
+from tritwise.formats.tokenizer_files import parse_tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def load_tokenizer(content: str, source: Path) -> Tokenizer:
     """From the content of a tokenizer.json that `source` holds; user text never becomes a special token."""
-    try:
-        tokenizer = Tokenizer.from_str(content)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # plain Exception for most of what the library cannot read; a panic is not even one
-        raise TritwiseError(f"{source} is not readable as a tokenizer", why=str(error)) from None
+    tokenizer = parse_tokenizer(content, source)
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -48,13 +44,21 @@ class TextCodec:
 
     def encode(self, text: str) -> list[int]:
         """Ids of user text alone, without a beginning; a control token spelled out in it stays text."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._ids(text)
         if self._control_ids.isdisjoint(ids):
             return ids
         # Some tokenizers do not mark their control tokens as special; cut inside each, and none can be recognised.
         cuts = [0, *(match.start() + 1 for match in self._control_pattern.finditer(text)), len(text)]
         parts = [text[a:b] for a, b in pairwise(cuts)]
-        return [id_ for part in parts for id_ in self.tokenizer.encode(part, add_special_tokens=False).ids]
+        return [id_ for part in parts for id_ in self._ids(part)]
+
+    def _ids(self, text: str) -> list[int]:
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=False).ids
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a vocabulary without its unknown token; a panic is no Exception
+            raise TritwiseError("this model's tokenizer cannot take the text apart", why=str(error)) from None
 
     def document(self, text: str) -> list[int]:
         """Ids of a text from its beginning: the start id (when the model has one), then the text."""

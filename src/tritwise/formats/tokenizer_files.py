@@ -1,4 +1,4 @@
-"""What stands beside tokenizer.json so that transformers' AutoTokenizer opens it as it is."""
+"""tokenizer.json, and what stands beside it so that transformers' AutoTokenizer opens it as it is."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,19 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import read_text
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import KNOWN_FIM_TOKENS
+
+
+def parse_tokenizer(content: str, source: Path) -> Tokenizer:
+    """From the content of a tokenizer.json that `source` holds. Raises TritwiseError."""
+    try:
+        return Tokenizer.from_str(content)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # plain Exception for most of what the library cannot read; a panic is not even one
+        raise TritwiseError(f"{source} is not readable as a tokenizer", why=str(error)) from None
 
 
 def tokenizer_config(tokenizer_file: Path, config: ModelConfig) -> tuple[bytes, dict[str, Any]]:
@@ -17,14 +28,8 @@ def tokenizer_config(tokenizer_file: Path, config: ModelConfig) -> tuple[bytes, 
     Special roles come from the ids in `config` and from the fill-in-the-middle names that the tokenizer knows.
     Raises TritwiseError when the file is unreadable, or has more ids than the model has embeddings.
     """
-    try:
-        data = tokenizer_file.read_bytes()
-        tokenizer = Tokenizer.from_str(data.decode())
-    except OSError as error:
-        raise TritwiseError(f"{tokenizer_file} cannot be read", why=str(error)) from None
-    except Exception as error:  # the library raises plain Exception for every malformed file
-        raise TritwiseError(f"{tokenizer_file} is not a tokenizer of the tokenizers library",
-                            why=str(error)) from None
+    text = read_text(tokenizer_file, what="a tokenizer")
+    tokenizer = parse_tokenizer(text, tokenizer_file)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= config.vocab_size:
         raise TritwiseError(f"{tokenizer_file} does not fit the model",
@@ -44,5 +49,5 @@ def tokenizer_config(tokenizer_file: Path, config: ModelConfig) -> tuple[bytes, 
         if all(tokenizer.token_to_id(token) is not None for token in fim):
             content["additional_special_tokens"] = list(fim)
             break
-    return data, content | {"model_max_length": config.max_position_embeddings,
+    return text.encode(), content | {"model_max_length": config.max_position_embeddings,
                             "clean_up_tokenization_spaces": False}

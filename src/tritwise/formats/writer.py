@@ -123,7 +123,7 @@ def _checked(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, Any]:
                            (set(weights) - set(shapes), "is not a tensor of this configuration")):
         if names:
             raise TritwiseError(f"the model cannot be written: {min(names)} {problem}",
-                                why=f"{len(names)} such tensors" if len(names) > 1 else "")
+                                why=f"the configuration describes {len(shapes)} tensors, and {len(weights)} are given")
     for name, tensor in weights.items():
         if tuple(tensor.shape) != shapes[name]:
             raise TritwiseError(f"the model cannot be written: {name} has shape {list(tensor.shape)}",
@@ -135,6 +135,7 @@ def _checked(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, Any]:
                                 why="latent weights are floats")
         if not np.isfinite(tensor).all():
             raise TritwiseError(f"the model cannot be written: {name} holds NaN or infinite values",
+                                why="a model with such a weight computes nothing",
                                 fix="look for the step at which training diverged")
     return weights
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import atomic_write, sha256_file
+from tritwise.common.files import atomic_write, read_text, sha256_file
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import END_OF_TEXT, PAD
 from tritwise.formats import TernaryTensor, open_model, write_gguf, write_model, write_quantised
 from tritwise.formats.gguf_writer import FloatType as GGUFFloatType
 from tritwise.formats.gguf_writer import TernaryType
+from tritwise.formats.tokenizer_files import parse_tokenizer
 from tritwise.formats.writer import FloatType, Form, LinearClass, quantise
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -47,7 +48,7 @@ def open_source(path: Path, tokenizer_file: Path | None = None) -> Source:
     if tokenizer_file is not None and not Path(tokenizer_file).is_file():
         raise TritwiseError(f"{tokenizer_file} does not exist", why="a model holds its tokenizer",
                             fix="give the tokenizer.json that the training data was made with")
-    given = None if tokenizer_file is None else Path(tokenizer_file).read_text(encoding="utf-8")
+    given = None if tokenizer_file is None else read_text(tokenizer_file, what="a tokenizer")
     if is_checkpoint(Path(path)):
         return _checkpoint(Path(path), given, tokenizer_file)
     model = open_model(path)
@@ -55,8 +56,6 @@ def open_source(path: Path, tokenizer_file: Path | None = None) -> Source:
 
 
 def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) -> Source:
-    from tokenizers import Tokenizer
-
     from tritwise.train import latest_checkpoint, load_checkpoint_model
 
     if tokenizer is None:
@@ -64,7 +63,7 @@ def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) 
                             fix="give the tokenizer.json that the training data was made with")
     config, tensors = load_checkpoint_model(path)
     newest = latest_checkpoint(path) if (path / "checkpoints").is_dir() else path
-    known = Tokenizer.from_str(tokenizer)
+    known = parse_tokenizer(tokenizer, tokenizer_file)
     ids = {"eos_token_id": known.token_to_id(END_OF_TEXT), "pad_token_id": known.token_to_id(PAD)}
     config = config.with_changes(**{key: value for key, value in ids.items() if value is not None})
     provenance = {"checkpoint": newest.name, "sha256": sha256_file(newest / "model.safetensors"),

@@ -98,7 +98,10 @@ def read_state(checkpoint: Path) -> TrainState:
     """The `TrainState` of a checkpoint."""
     values = read_json(checkpoint / "state.json", what="a checkpoint's state")
     try:
-        return TrainState(**values)
+        state = TrainState(**values)
+        if not isinstance(state.model, dict):
+            raise TypeError("its model is no object")
+        return state
     except TypeError as error:
         raise TritwiseError(f"{checkpoint / 'state.json'} is not a checkpoint's state", why=str(error)) from None
 
@@ -139,6 +142,10 @@ def load_checkpoint_model(checkpoint: Path) -> tuple[ModelConfig, dict[str, np.n
         raise TritwiseError(f"the checkpoint {checkpoint} is damaged", why=fault)
     config = ModelConfig.from_hf(read_state(checkpoint).model, source=str(checkpoint / "state.json"))
     try:
-        return config, load_numpy(checkpoint / "model.safetensors")
+        weights = load_numpy(checkpoint / "model.safetensors")
     except SafetensorError as error:
         raise TritwiseError(f"{checkpoint / 'model.safetensors'} is damaged", why=str(error)) from None
+    if config.num_hidden_layers * (config.num_experts or 1) > len(weights):  # before so many names are made
+        raise TritwiseError(f"{checkpoint / 'state.json'} does not fit the weights",
+                            why=f"num_hidden_layers is {config.num_hidden_layers} for {len(weights)} tensors")
+    return config, weights

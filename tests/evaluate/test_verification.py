@@ -282,6 +282,9 @@ def test_llama_cpp_is_of_the_same_opinion(packed, tmp_path, kind):
     report = verify(packed, path, peer="llama.cpp", text=TEXT)
     assert report.agrees, report.differences
     assert report.predictions.divergence > 0
+    path.write_bytes(path.read_bytes().replace(b"bitnet.block_count", b"bitnet.block_kount"))
+    with pytest.raises(TritwiseError):
+        verify(path, peer="llama.cpp")
 
 
 def test_what_cannot_be_asked_is_an_error(packed, tmp_path, monkeypatch):

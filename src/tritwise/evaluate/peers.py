@@ -6,6 +6,7 @@
 Neither is a dependency; each is imported when it is asked for.
 """
 
+import ctypes
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -152,19 +153,30 @@ def _llama_cpp(path: Path, context: int, threads: int | None) -> Iterator[_Llama
         raise TritwiseError(f"llama.cpp cannot be asked about {path}", why="it opens GGUF files",
                             fix="give a GGUF file of the model, beside the directory if both are to be compared")
     import llama_cpp
+    from llama_cpp._logger import llama_log_callback
 
+    said: list[str] = []
+
+    @llama_cpp.llama_log_callback
+    def listen(level: int, text: bytes, _: object) -> None:
+        if level == 4:  # GGML_LOG_LEVEL_ERROR; the exception itself holds no reason
+            said.append(text.decode(errors="replace").strip())
+
+    llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
     try:
         # 0 is GGML_TYPE_F32.
         model = llama_cpp.Llama(str(path), n_ctx=context, n_batch=context, n_ubatch=context, logits_all=True,
                                 type_k=0, type_v=0, n_threads=threads, n_threads_batch=threads, verbose=False)
     except Exception as error:
-        raise _not_opened("llama.cpp", path, error) from None
+        raise _not_opened("llama.cpp", path, said[0] if said else error) from None
+    finally:
+        llama_cpp.llama_log_set(llama_log_callback, ctypes.c_void_p(0))
     try:
         yield _LlamaCpp(model, llama_cpp.__version__)
     finally:
         model.close()
 
 
-def _not_opened(program: str, path: Path, error: Exception, *, what: str = "") -> TritwiseError:
+def _not_opened(program: str, path: Path, error: Exception | str, *, what: str = "") -> TritwiseError:
     words = str(error).strip() or type(error).__name__
     return TritwiseError(f"{program} does not open {what}{path}", why=words.splitlines()[0])

@@ -22,6 +22,8 @@ COMMANDS = (
     ("inspect", "show shapes, bits per weight, codes, scales", "tritwise inspect model"),
     ("perplexity", "score a text: perplexity and bits per byte", "tritwise perplexity model text.py"),
     ("compare", "show what a setting costs in quality", "tritwise compare model text.py --setting head=int4"),
+    ("verify", "check that two models are the same", "tritwise verify model model.gguf"),
+    ("quantize", "quantise a dense model after its training", "tritwise quantize dense int4 --to int4"),
     ("bench", "time decoding and prefill on this machine", "tritwise bench --shape 2b4t"),
     ("doctor", "show processor, kernel, bandwidth, versions", "tritwise doctor"),
 )

@@ -1,6 +1,8 @@
-"""How well a model predicts text: perplexity and bits per byte, and what a setting of the engine costs of it."""
+"""How well a model predicts text: perplexity and bits per byte, what a setting costs, whether two models are one."""
 
 from tritwise.evaluate.comparison import Comparison, compare
 from tritwise.evaluate.likelihood import Likelihood, bits_per_byte, perplexity
+from tritwise.evaluate.verification import Tolerance, Verification, verify
 
-__all__ = ["Comparison", "Likelihood", "bits_per_byte", "compare", "perplexity"]
+__all__ = ["Comparison", "Likelihood", "Tolerance", "Verification", "bits_per_byte", "compare", "perplexity",
+           "verify"]

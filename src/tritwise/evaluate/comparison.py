@@ -3,22 +3,14 @@
     compare("runs/quickstart/ternary", text, [{"head": "int8"}, {"head": "int4"}], against={"head": "stored"})
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tritwise.common.errors import TritwiseError
-from tritwise.common.progress import progress
-from tritwise.data.windows import scoring_windows
 from tritwise.engine import Model, load
-
-# Rows whose distributions exist at once, in float64.
-_ROWS_AT_ONCE = 32
+from tritwise.evaluate.agreement import agree
 
 
 @dataclass(frozen=True)
@@ -61,8 +53,6 @@ def compare(path: str | Path, text: str | Iterable[int], settings: Sequence[Mapp
     for setting in settings:
         with _open(path, against) as reference, _open(path, setting) as model:
             tokens = reference.codec.document(ids) if isinstance(ids, str) else ids
-            if len(tokens) < 2:
-                raise TritwiseError("there is nothing to score", why="the text has less than two tokens")
             results.append(_compare(model, reference, tokens, context, stride, setting, against))
     return results
 
@@ -76,33 +66,8 @@ def _open(path: str | Path, settings: Mapping[str, Any]) -> Model:
 
 def _compare(model: Model, reference: Model, ids: list[int], context: int, stride: int | None,
              setting: Mapping[str, Any], against: Mapping[str, Any]) -> Comparison:
-    context = min(context, model.context, reference.context)
-    nats = np.zeros(2)
-    divergence, worst, same, done = 0.0, 0.0, 0, 0
     name = ", ".join(f"{key}={value}" for key, value in setting.items()) or "the defaults"
-    with progress(f"comparing {name}", len(ids) - 1) as bar:
-        for window in scoring_windows(len(ids), context, max(1, context // 2) if stride is None else stride):
-            fed, targets = ids[window.start:window.stop - 1], ids[window.first_scored:window.stop]
-            skipped = window.first_scored - window.start - 1
-            rows, reference_rows = model.logits(fed)[skipped:], reference.logits(fed)[skipped:]
-            for low in range(0, len(targets), _ROWS_AT_ONCE):
-                part = slice(low, low + _ROWS_AT_ONCE)
-                q, p = _log_softmax(rows[part]), _log_softmax(reference_rows[part])
-                at = np.arange(len(q)), np.array(targets[part])
-                nats -= q[at].sum(), p[at].sum()
-                each = (np.exp(p) * (p - q)).sum(axis=1)
-                divergence, worst = divergence + float(each.sum()), max(worst, float(each.max()))
-                same += int((rows[part].argmax(axis=1) == reference_rows[part].argmax(axis=1)).sum())
-            done += len(targets)
-            bar.update(done, f"{divergence / done:.2e} nats a token")
-    if not np.isfinite([*nats, divergence]).all():
-        raise TritwiseError("the model's logits are not numbers", why="a log-probability is NaN or infinite",
-                            fix="check the weights with: tritwise inspect MODEL")
-    return Comparison(dict(setting), dict(against), done, math.exp(nats[0] / done), math.exp(nats[1] / done),
-                      divergence / done, worst, same / done)
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    rows = logits.astype(np.float64)
-    rows -= rows.max(axis=1, keepdims=True)
-    return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    found = agree(reference.logits, model.logits, ids, context=min(context, model.context, reference.context),
+                  stride=stride, title=f"comparing {name}")
+    return Comparison(dict(setting), dict(against), found.tokens, found.perplexity_b, found.perplexity_a,
+                      found.divergence, found.largest_divergence, found.agreement)

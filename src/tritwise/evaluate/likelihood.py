@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.progress import progress
-from tritwise.data.windows import scoring_windows
 from tritwise.engine import Model
+from tritwise.evaluate.windows import over_windows
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,13 @@ def perplexity(model: Model, text: str | Iterable[int], context: int | None = No
 def _score(model: Model, documents: list[list[int]], context: int | None, stride: int | None,
            title: str) -> tuple[float, int]:
     context = model.context if context is None else context
-    stride = max(1, context // 2) if stride is None else stride
     if context > model.context:
         raise TritwiseError(f"a window of {context} tokens does not fit", why=f"the context holds {model.context}")
-    windows = [(ids, window) for ids in documents for window in scoring_windows(len(ids), context, stride)]
-    if not windows:
-        raise TritwiseError("there is nothing to score", why="no document has two tokens or more")
-    feeds = ((ids[window.start:window.stop], window.first_scored - window.start) for ids, window in windows)
-    total, done = 0.0, 0
-    with progress(title, sum(window.stop - window.first_scored for _, window in windows)) as bar:
-        for nats in model.score(feeds):
-            total, done = total + float(nats.sum()), done + len(nats)
-            bar.update(done, f"{total / done:.3f} nats a token")
-    return total, done
+    total, tokens = 0.0, 0
+
+    def note(done: int) -> str:
+        return f"{total / done:.3f} nats a token"
+
+    for nats in over_windows(model.score, documents, context=context, stride=stride, title=title, note=note):
+        total, tokens = total + float(nats.sum()), tokens + len(nats)
+    return total, tokens

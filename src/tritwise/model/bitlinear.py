@@ -11,6 +11,7 @@ Codes are small integers, which float32 holds exactly, and so are their sums bel
 is the integer one. Training may compute in bfloat16, whose roundings are noise far below the int8 rounding.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -116,8 +117,11 @@ def dense_linear(x: Tensor, weights: list[Tensor]) -> list[Tensor]:
 class BitLinear(nn.Module):
     """One linear of a block: a float32 master weight [N, K] and the way it multiplies. No bias.
 
-    `linear_type` is `ternary`, `binary` or `dense`; the name says the common case.
+    `linear_type` is `ternary`, `binary` or `dense`; the name says the common case. `observer`, if set, is shown what a
+    dense linear multiplies, [..., K] after the norm.
     """
+
+    observer: Callable[[Tensor], None] | None = None
 
     def __init__(self, in_features: int, out_features: int, linear_type: str) -> None:
         super().__init__()
@@ -134,7 +138,11 @@ def multiply(x: Tensor, *linears: BitLinear, norm: RMSNorm | None = None) -> lis
     weights = [linear.weight for linear in linears]
     linear_type = linears[0].linear_type
     if linear_type == "dense":
-        return dense_linear(x if norm is None else norm(x), weights)
+        x = x if norm is None else norm(x)
+        for linear in linears:
+            if linear.observer is not None:
+                linear.observer(x)
+        return dense_linear(x, weights)
     if norm is None:
         return bit_linear(x, weights, linear_type)
     return bit_linear(x, weights, linear_type, gain=norm.weight, eps=norm.eps)

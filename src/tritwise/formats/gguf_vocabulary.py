@@ -5,6 +5,7 @@ name there cannot be handed to them; its tokenizer.json can go along whole (`who
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.config.split_patterns import GGUF_PATTERNS
 from tritwise.formats.gguf_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, WHOLE, whole_words
+from tritwise.formats.tokenizer_files import parse_tokenizer
 
-IDS_ONLY = "tritwise export MODEL OUT --to gguf --ids-only leaves programs without one with token ids"
+IDS_ONLY = "tritwise export MODEL OUT --to gguf --ids-only, for programs that are given token ids"
 
 
 def tokenizer_metadata(content: str, vocab_size: int) -> dict[str, Any]:
@@ -22,13 +24,16 @@ def tokenizer_metadata(content: str, vocab_size: int) -> dict[str, Any]:
 
     Raises TritwiseError for a tokenizer that is not byte-level BPE cut by one of the known patterns.
     """
-    tokenizer = Tokenizer.from_str(content)
-    parsed = json.loads(content)
+    tokenizer = parse_tokenizer(content, Path("tokenizer.json"))
+    parsed = json.loads(tokenizer.to_str())  # with every key that a file may leave out
     model = parsed["model"]
     if model.get("type") != "BPE" or model.get("byte_fallback") or tokenizer.decoder is None:
         raise _error(f"its model is {model.get('type')}, not byte-level BPE")
     pre = _pre(parsed)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    if (largest := max(vocabulary.values(), default=-1)) >= vocab_size:
+        raise TritwiseError("the tokenizer does not fit the model",
+                            why=f"it has ids up to {largest}, and the model's vocab_size is {vocab_size}")
     tokens = [f"[UNUSED{number}]" for number in range(vocab_size)]
     types = np.full(vocab_size, UNUSED, np.int32)
     for token, number in vocabulary.items():

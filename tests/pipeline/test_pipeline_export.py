@@ -1,6 +1,7 @@
 """`tritwise export`: checkpoints and models of every format to every format, through the command line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from tritwise import ModelConfig, load
 from tritwise.cli.app import main
 from tritwise.data import train_tokenizer
 from tritwise.data.tokenizer import load_tokenizer
-from tritwise.formats import open_model
+from tritwise.formats import TernaryTensor, open_model
 from tritwise.model import Decoder
+from tritwise.pipeline.export import export_gguf
 from tritwise.ternary import absmean
 from tritwise.train.checkpoint import TrainState, save_checkpoint
 
@@ -39,7 +41,9 @@ def test_a_checkpoint_becomes_a_gguf_file_with_its_codes(run, tmp_path, capsys):
     root, weights = run
     out = tmp_path / "model.gguf"
     assert main(["export", str(root / "train-ternary"), str(out), "--type", "tq1_0", "--ids-only"]) == 0
-    assert capsys.readouterr().out == f"{out}\n"
+    said = capsys.readouterr()
+    assert said.out == f"{out}\n"
+    assert "verified: 7 matrices with every code equal (scales: B is A in float16), 6 other tensors" in said.err
     found = open_model(out)
     for name, weight in weights.items():
         if name.startswith("model.layers.0") and "proj" in name:
@@ -49,11 +53,12 @@ def test_a_checkpoint_becomes_a_gguf_file_with_its_codes(run, tmp_path, capsys):
         assert model.config.eos_token_id == 0
 
 
-def test_directory_file_and_directory_hold_the_same_bytes(run, tmp_path):
+def test_directory_file_and_directory_hold_the_same_bytes(run, tmp_path, capsys):
     root, _ = run
     first, file, second = tmp_path / "a", tmp_path / "b.gguf", tmp_path / "c"
     assert main(["export", str(root / "train-ternary"), str(first)]) == 0
     assert main(["export", str(first), str(file), "--type", "i2_s", "--ids-only"]) == 0
+    assert "(scales: equal), 6 other tensors (equal), top token the same for 100.00 %" in capsys.readouterr().err
     assert main(["export", str(file), str(second)]) == 0
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     assert (first / "tokenizer.json").read_text() == (second / "tokenizer.json").read_text()
@@ -87,6 +92,25 @@ def test_what_cannot_be_done_is_said_in_a_few_lines_and_leaves_nothing(run, tmp_
     assert match in message
     assert "Traceback" not in message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_the_model_is_an_error(run, tmp_path, capsys, monkeypatch):
+    root, _ = run
+
+    def wrong(source, out, **options):
+        read = source.read
+        export_gguf(replace(source, read=lambda name: flipped(read(name)) if "up_proj" in name else read(name)), out,
+                    **options)
+
+    monkeypatch.setattr("tritwise.cli.commands.export.export_gguf", wrong)
+    arguments = ["export", str(root / "train-ternary"), str(tmp_path / "m.gguf"), "--ids-only"]
+    assert main(arguments) == 1
+    assert "up_proj.weight has" in capsys.readouterr().err
+    assert main([*arguments, "--no-verify"]) == 0
+
+
+def flipped(tensor: TernaryTensor) -> TernaryTensor:
+    return TernaryTensor.from_codes(-tensor.codes(), tensor.scale[0])
 
 
 def test_latent_weights_of_a_model_that_has_codes_are_refused(run, tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 from tritwise.evaluate.comparison import Comparison, compare
 from tritwise.evaluate.likelihood import Likelihood, bits_per_byte, perplexity
-from tritwise.evaluate.verification import Tolerance, Verification, verify
+from tritwise.evaluate.verification import Tolerance, Verification, compare_weights, verify
 
-__all__ = ["Comparison", "Likelihood", "Tolerance", "Verification", "bits_per_byte", "compare", "perplexity",
-           "verify"]
+__all__ = ["Comparison", "Likelihood", "Tolerance", "Verification", "bits_per_byte", "compare", "compare_weights",
+           "perplexity", "verify"]

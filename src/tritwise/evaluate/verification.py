@@ -102,12 +102,14 @@ def verify(a: str | Path, b: str | Path | None = None, *, text: str | None = Non
     differences: list[str] = []
     tensors: tuple[TensorComparison, ...] = ()
     names = {"a": str(a), "b": None if b is None else str(b), "peer": peer, "tolerance": tolerance}
+    of_tensors: list[str] = []
     if second is not None:
         differences += _setting_differences(first.config, second.config)
         if shapes := _shape_differences(first, second):
             return Verification(**names, tensors=(), sample="", predictions=None,
                                 differences=(*shapes, *differences))
         tensors = tuple(_compared(first, second))
+        of_tensors = _tensor_differences(tensors, tolerance)
     with ExitStack() as stack:
         size = min(context, *(each.config.longest_context for each in (first, second) if each is not None))
         ours = stack.enter_context(load(a, context=size, threads=threads, **_EXACT))
@@ -119,10 +121,22 @@ def verify(a: str | Path, b: str | Path | None = None, *, text: str | None = Non
         differences += _token_differences(ours, other, SAMPLE_TEXT if text is None else text)
         ids, sample = _sample(ours, text)
         predictions = agree(ours.logits, other.logits, ids, context=size, stride=stride, title="comparing predictions")
-    differences += _tensor_differences(tensors, tolerance)
+    differences += of_tensors
     differences += _prediction_differences(predictions, tolerance)
     return Verification(**names, tensors=tensors, sample=sample, predictions=predictions,
                         differences=tuple(differences))
+
+
+def compare_weights(a: Opened, b: Opened,
+                    tolerance: Tolerance | None = None) -> tuple[tuple[TensorComparison, ...], list[str]]:
+    """The tensors of two opened models and what differs by more than the tolerance, without any prediction.
+
+    `a` may be anything with `.config`, `.names()` and `.read(name)`. Shows progress.
+    """
+    differences = _shape_differences(a, b)
+    tensors = () if differences else tuple(_compared(a, b))
+    return tensors, [*differences, *_setting_differences(a.config, b.config),
+                     *_tensor_differences(tensors, tolerance or Tolerance())]
 
 
 def _compared(a: Opened, b: Opened) -> Iterator[TensorComparison]:
@@ -158,10 +172,13 @@ def _shape_differences(a: Opened, b: Opened) -> list[str]:
 
 
 def _setting_differences(a: ModelConfig, b: ModelConfig) -> list[str]:
-    found = [f"the settings differ: {key} is {getattr(a, key)} in A and {getattr(b, key)} in B"
-             for key in _SETTINGS if getattr(a, key) != getattr(b, key)]
-    ours, theirs = a.rotary(), b.rotary()
-    if not np.array_equal(ours[0], theirs[0]) or ours[1] != theirs[1]:
+    ours, theirs = ({key: getattr(each, key) for key in _SETTINGS} for each in (a, b))
+    for each in (ours, theirs):
+        if each["linear_type"] == "binary":  # codes without zeros: the same arithmetic, and GGUF has no name for it
+            each["linear_type"] = "ternary"
+    found = [f"the settings differ: {key} is {ours[key]} in A and {theirs[key]} in B"
+             for key in _SETTINGS if ours[key] != theirs[key]]
+    if not np.array_equal(a.rotary()[0], b.rotary()[0]) or a.rotary()[1] != b.rotary()[1]:
         found.append(f"the settings differ: the rotary embedding (theta {a.rope_theta:g} in A, {b.rope_theta:g} in B, "
                      f"scaling {_scaling(a)} in A, {_scaling(b)} in B)")
     return found

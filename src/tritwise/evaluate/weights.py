@@ -69,7 +69,9 @@ def compare_tensors(a: Opened, b: Opened) -> Iterator[TensorComparison]:
         shape = tuple(x.shape)
         if isinstance(x, TernaryTensor) and isinstance(y, TernaryTensor):
             codes = _codes_that_differ(x, y)
-            related = relation(x.scale, y.scale, _SCALE_ROUNDINGS)
+            alike = x.scales.size == y.scales.size
+            related = relation(x.scales if alike else x.row_scales(), y.scales if alike else y.row_scales(),
+                               _SCALE_ROUNDINGS)
         else:
             codes, related = None, relation(_floats(x), _floats(y), _FLOAT_ROUNDINGS)
         yield TensorComparison(name, role_of(a, name), shape, codes, *related)
@@ -129,4 +131,4 @@ def _codes_that_differ(a: TernaryTensor, b: TernaryTensor) -> int:
 
 
 def _floats(tensor: NDArray | TernaryTensor) -> NDArray:
-    return tensor.codes() * tensor.scale if isinstance(tensor, TernaryTensor) else tensor
+    return tensor.codes() * tensor.row_scales()[:, None] if isinstance(tensor, TernaryTensor) else tensor

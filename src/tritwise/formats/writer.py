@@ -90,6 +90,9 @@ def write_quantised(
         if isinstance(tensor, TernaryTensor) != (name in linears):
             raise TritwiseError(f"{name} cannot be written as {type(tensor).__name__}",
                                 why="the block linears, and only they, are TernaryTensors")
+        if isinstance(tensor, TernaryTensor) and tensor.scales.size != 1:
+            raise TritwiseError(f"{name} cannot be written packed", why=f"it has {tensor.scales.size} scales, and "
+                                "Hugging Face's layer holds one")
     stored = _as_type({name: array for name, array in weights.items() if name not in linears}, dtype)
     for name in sorted(linears):
         tensor = weights[name]

@@ -27,11 +27,16 @@ DEPLOYED_FORM: dict[str, Form] = {"ternary": "packed", "binary": "packed", "dens
 class Source:
     """A model to be exported: `tensors` are latent weights of a checkpoint, or None where `read` gives all there is."""
 
+    path: Path
     config: ModelConfig
     read: Callable[[str], np.ndarray | TernaryTensor]
     tokenizer: str | None
     tensors: dict[str, np.ndarray] | None = None
     provenance: dict[str, Any] | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """Every tensor's name."""
+        return tuple(self.config.tensor_shapes())
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -52,7 +57,7 @@ def open_source(path: Path, tokenizer_file: Path | None = None) -> Source:
     if is_checkpoint(Path(path)):
         return _checkpoint(Path(path), given, tokenizer_file)
     model = open_model(path)
-    return Source(model.config, model.read, model.tokenizer_json() if given is None else given)
+    return Source(Path(path), model.config, model.read, model.tokenizer_json() if given is None else given)
 
 
 def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) -> Source:
@@ -68,7 +73,7 @@ def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) 
     config = config.with_changes(**{key: value for key, value in ids.items() if value is not None})
     provenance = {"checkpoint": newest.name, "sha256": sha256_file(newest / "model.safetensors"),
                   "tokenizer_sha256": sha256_file(tokenizer_file)}
-    return Source(config, lambda name: quantise(config, name, tensors[name]), tokenizer, tensors, provenance)
+    return Source(path, config, lambda name: quantise(config, name, tensors[name]), tokenizer, tensors, provenance)
 
 
 def export_directory(source: Source, out: Path, *, form: Form | None = None,
@@ -109,3 +114,31 @@ def export_gguf(source: Source, out: Path, *, ternary_type: TernaryType = "TQ2_0
         float_type = "BF16"
     write_gguf(out, source.config, source.read, ternary_type=ternary_type, float_type=float_type,
                tokenizer=source.tokenizer, ids_only=ids_only)
+
+
+def verify_export(source: Source, out: Path) -> str:
+    """What was found equal between a model and what was made of it, in one line.
+
+    Every tensor is read back. A model that the engine opens also has to make the same predictions; a checkpoint has
+    latent weights only. Raises TritwiseError, with the first difference, when the two are not the same model.
+    """
+    from tritwise.evaluate import compare_weights, verify
+
+    if source.tensors is None:
+        report = verify(source.path, out)
+        tensors, differences, found = report.tensors, list(report.differences), report.predictions
+    else:
+        tensors, differences = compare_weights(source, open_model(out))
+        found = None
+    if differences:
+        raise TritwiseError(f"{out} was written, and is not the model of {source.path}: {differences[0]}",
+                            why="; ".join(differences[1:]), fix=f"tritwise verify {source.path} {out}")
+    quantised = [tensor for tensor in tensors if tensor.codes_differ is not None]
+    relations = sorted({tensor.relation for tensor in quantised})
+    floats = sorted({tensor.relation for tensor in tensors if tensor.codes_differ is None})
+    parts = [f"{len(quantised)} matrices with every code equal (scales: {', '.join(relations)})"] if quantised else []
+    parts.append(f"{len(tensors) - len(quantised)} other tensors ({', '.join(floats)})")
+    if found is not None:
+        parts.append(f"top token the same for {100 * found.agreement:.2f} % of {found.tokens}, "
+                     f"KL {found.divergence:.1e}")
+    return "verified: " + ", ".join(parts)

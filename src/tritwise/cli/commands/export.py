@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tritwise.common.errors import TritwiseError
-from tritwise.pipeline.export import export_directory, export_gguf, is_checkpoint, open_source
+from tritwise.pipeline.export import export_directory, export_gguf, is_checkpoint, open_source, verify_export
 from tritwise.pipeline.walk import require
 
 _OF = {"form": "hf", "linear_class": "hf", "dtype": "hf", "type": "gguf", "float_type": "gguf", "ids_only": "gguf"}
@@ -16,7 +16,8 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
            float_type: Literal["f32", "f16", "bf16", "q8_0"] | None = None, ids_only: bool = False,
            form: Literal["packed", "online", "float"] | None = None,
            linear_class: Literal["bitlinear", "autobitlinear"] | None = None,
-           dtype: Literal["bfloat16", "float16", "float32"] | None = None, tokenizer: Path | None = None) -> None:
+           dtype: Literal["bfloat16", "float16", "float32"] | None = None, tokenizer: Path | None = None,
+           no_verify: bool = False) -> None:
     """Write a model as a Hugging Face directory or a GGUF file that other programs open, too.
 
     Parameters
@@ -45,6 +46,8 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
         hf: type of everything that is not packed; theirs when not given (bfloat16 from a checkpoint).
     tokenizer
         The tokenizer.json; the model's own, or that of the run a checkpoint belongs to, when not given.
+    no_verify
+        Do not read the result back and compare it with the model.
     """
     to = to or ("gguf" if out.suffix == ".gguf" else "hf")
     options: dict[str, Any] = {"form": form, "linear_class": linear_class, "dtype": dtype, "type": type,
@@ -63,6 +66,8 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
     else:
         export_gguf(source, out, ternary_type=(type or "tq2_0").upper(),
                     float_type=float_type and float_type.upper(), ids_only=ids_only)
+    if not no_verify and form != "online":  # latent weights rounded to another type may have other codes: documented
+        print(verify_export(source, out), file=sys.stderr)
     print(out)
 
 

@@ -185,3 +185,15 @@ def test_a_ternary_model_and_the_model_itself_are_refused(dense, tmp_path):
     with pytest.raises(TritwiseError, match="is the model itself"):
         quantise_model(dense, dense, to="int8")
     assert main(["quantize", str(tmp_path / "ternary"), str(tmp_path / "again"), "--to", "int8"]) == 1
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(dense, tmp_path, monkeypatch):
+    monkeypatch.setattr("tritwise.quantize.model.round_to_nearest", None)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("x")
+    with pytest.raises(TritwiseError, match="with other files, no old model"):
+        quantise_model(dense, tmp_path / "notes", to="int8")
+    config = CONFIG.with_changes(intermediate_size=50)
+    write_model(tmp_path / "odd", config, weights(config), form="float")
+    with pytest.raises(TritwiseError, match="has 50 rows and cannot be written packed"):
+        quantise_model(tmp_path / "odd", tmp_path / "out", to="ternary")

@@ -61,7 +61,7 @@ def write_model(
         stored = config.with_changes(quantization_config=quantisation) if form == "online" else config
         _write(Path(out), stored, _as_type(weights, dtype), dtype, tokenizer_file, extra)
         return
-    _check_rows(config, linear_names(config))
+    check_rows(config, linear_names(config))
     write_quantised(out, config, {name: quantise(config, name, array) for name, array in weights.items()},
                     linear_class=linear_class, dtype=dtype, tokenizer_file=tokenizer_file, extra=extra)
 
@@ -85,7 +85,7 @@ def write_quantised(
     _check_form(config, "packed")
     weights = _checked(config, tensors)
     linears = linear_names(config)
-    _check_rows(config, linears)
+    check_rows(config, linears)
     for name, tensor in weights.items():
         if isinstance(tensor, TernaryTensor) != (name in linears):
             raise TritwiseError(f"{name} cannot be written as {type(tensor).__name__}",
@@ -143,7 +143,8 @@ def _checked(config: ModelConfig, tensors: Mapping[str, Any]) -> dict[str, Any]:
     return weights
 
 
-def _check_rows(config: ModelConfig, linears: frozenset[str]) -> None:
+def check_rows(config: ModelConfig, linears: frozenset[str]) -> None:
+    """Raise TritwiseError for linears whose rows do not fill whole bytes of the packed layout."""
     shapes = config.tensor_shapes()
     for name in sorted(linears):
         rows = shapes[name][0]
@@ -169,17 +170,22 @@ def _as_type(weights: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndar
     return result
 
 
+def check_out(out: Path) -> None:
+    """Raise TritwiseError where writing a model would replace something that is no model."""
+    if out.exists() and not out.is_dir():
+        raise TritwiseError(f"{out} cannot be written", why="a file of that name is there")
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise TritwiseError(f"{out} cannot be written", why="it is a directory with other files, no old model, and "
+                            "writing would replace all of it", fix="give the name of a new directory")
+
+
 def _write(out: Path, config: ModelConfig, stored: dict[str, np.ndarray], dtype: str,
            tokenizer_file: Path | None, extra: Mapping[str, Any] | None) -> None:
     if dtype == "float16" and config.hidden_act == "relu2":
         raise TritwiseError("a relu2 model cannot be written as float16",
                             why="squared ReLU passes float16's largest number, 65504, and other readers would "
                                 "compute in float16", fix="use dtype bfloat16 or float32")
-    if out.exists() and not out.is_dir():
-        raise TritwiseError(f"{out} cannot be written", why="a file of that name is there")
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise TritwiseError(f"{out} cannot be written", why="it is a directory with other files, no old model, and "
-                            "writing would replace all of it", fix="give the name of a new directory")
+    check_out(out)
     files: dict[str, Any] = {"config.json": config.to_hf(dtype=dtype)}
     ids = {key: getattr(config, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if any(value is not None for value in ids.values()):

@@ -27,6 +27,7 @@ from tritwise.common.progress import progress
 from tritwise.engine.text import TextCodec, load_tokenizer
 from tritwise.formats import GGUFModel, ModelDirectory, TernaryTensor, open_model, write_model, write_quantised
 from tritwise.formats.reader import linear_names
+from tritwise.formats.writer import check_out, check_rows
 from tritwise.quantize.gptq import DAMPING, gptq, layer_error
 from tritwise.quantize.grids import GRIDS, Grid, GridName, Quantised, round_to_nearest
 
@@ -77,10 +78,13 @@ def quantise_model(path: str | Path, out: str | Path, *, to: GridName, method: M
     _check(directory, to, method, group_size, text, weights_only)
     linears = linear_names(directory.config.with_changes(linear_type="ternary"))
     packed = to == "ternary" and group_size is None and not weights_only
+    # What writing would refuse is refused before hours of work.
     if Path(out).resolve() == Path(path).resolve():
         raise TritwiseError(f"{out} is the model itself", fix="give the name of a new directory")
+    check_out(Path(out))
+    if packed:
+        check_rows(directory.config, linears)
     tensors: dict[str, Any] = {name: directory.read(name) for name in directory.names()}
-    types = {array.dtype.name for array in tensors.values()}
     results: dict[str, Quantised] = {}
     errors: dict[str, dict[str, float]] = {"relative": {}, "output": {}}
 
@@ -111,10 +115,13 @@ def quantise_model(path: str | Path, out: str | Path, *, to: GridName, method: M
     with _tokenizer_file(directory) as tokenizer:
         common: dict[str, Any] = {"tokenizer_file": tokenizer, "extra": {"provenance.json": provenance}}
         if packed:
+            # float32 holds whatever was there; float16 would not go together with a squared ReLU.
+            types = {array.dtype.name for array in tensors.values()}
+            dtype = "bfloat16" if types == {"bfloat16"} else "float32"
             tensors |= {name: TernaryTensor.from_codes(found.codes.astype(np.int8), found.scales[0, 0])
                         for name, found in results.items()}
             write_quantised(out, directory.config.with_changes(linear_type="ternary"), tensors,
-                            dtype=types.pop() if len(types) == 1 else "float32", **common)
+                            dtype=dtype, **common)
         else:
             tensors |= {name: found.values() for name, found in results.items()}
             write_model(out, directory.config, tensors, form="float", dtype="float32", **common)

@@ -17,7 +17,7 @@ from tritwise.common.errors import Interrupted, TritwiseError
 COMMANDS = (
     ("run", "walk a recipe: data, training, export, report", "tritwise run recipes/quickstart.toml"),
     ("train", "train one variant of a recipe", "tritwise train recipes/quickstart.toml --variant ternary"),
-    ("export", "turn a checkpoint into a model directory", "tritwise export runs/x/train-ternary model"),
+    ("export", "write a model as a directory or GGUF file", "tritwise export runs/x/train-ternary model.gguf"),
     ("generate", "complete a prompt, or fill a gap", "tritwise generate model --prompt 'def add(a, b):'"),
     ("inspect", "show shapes, bits per weight, codes, scales", "tritwise inspect model"),
     ("perplexity", "score a text: perplexity and bits per byte", "tritwise perplexity model text.py"),

@@ -23,29 +23,25 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
     Parameters
     ----------
     model
-        A step-... checkpoint, a training directory (its newest whole checkpoint is taken), a model directory or a
-        GGUF file.
+        A checkpoint, a training directory (its newest checkpoint), a model directory or a GGUF file.
     out
         The directory or file to write.
     to
-        hf: a directory that this engine and transformers open; gguf: a file for llama.cpp and its relatives.
-        When not given: gguf where OUT ends in .gguf.
+        A Hugging Face directory, or a GGUF file for llama.cpp and its relatives; by the ending of OUT if not given.
     type
-        gguf: ternary matrices as tq2_0 (when not given) or tq1_0 for llama.cpp, i2_s for bitnet.cpp (x86),
-        or as floats for their quantisers.
+        gguf: ternary matrices; tq2_0 if not given. i2_s: bitnet.cpp (x86); floats: for other quantisers.
     float_type
-        gguf: type of embedding, head and dense matrices; theirs when not given (bf16 from a checkpoint).
+        gguf: embedding, head and dense matrices; theirs if not given (bf16 from a checkpoint).
     ids_only
-        gguf: no tokenizer for other programs. For tokenizers that they do not have; this engine reads it all the same.
+        gguf: no tokenizer for other programs, where they do not have it; this engine reads it all the same.
     form
-        hf: packed: 2-bit codes, to run; online: latent weights, to train on; float: dense models.
-        When not given: packed for ternary and binary models, float for dense ones.
+        hf: packed: codes, to run; online: latent weights, to train on; float: dense.
     linear_class
-        hf: what a packed weight_scale means: bitlinear divides by it, autobitlinear (when not given) multiplies.
+        hf: a packed weight_scale divides (bitlinear) or multiplies (autobitlinear, if not given).
     dtype
-        hf: type of everything that is not packed; theirs when not given (bfloat16 from a checkpoint).
+        hf: type of everything that is not packed; theirs if not given (bfloat16 from a checkpoint).
     tokenizer
-        The tokenizer.json; the model's own, or that of the run a checkpoint belongs to, when not given.
+        The tokenizer.json; the model's or its run's own if not given.
     no_verify
         Do not read the result back and compare it with the model.
     """

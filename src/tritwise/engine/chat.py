@@ -8,7 +8,7 @@ import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
@@ -154,8 +154,11 @@ def _tokenizers(tokenizer: Tokenizer, controls: Container[str]) -> tuple[Tokeniz
     joint, first, text = (Tokenizer(tokenizer.model) for _ in range(3))
     added = tokenizer.get_added_tokens_decoder()
     for number in sorted(added):
-        for each in (joint, first, text) if added[number].content not in controls else (joint,):
-            each.add_tokens([added[number]])
+        joint.add_tokens([added[number]])
+        for each in (first, text):  # special tokens are text to them, marked as such or not
+            is_control = added[number].content in controls
+            each.add_tokens([AddedToken(added[number].content, special=True) if is_control else added[number]])
+    first.encode_special_tokens = text.encode_special_tokens = True
     if {number: token.content for number, token in joint.get_added_tokens_decoder().items()} != {
             number: token.content for number, token in added.items()}:
         raise TritwiseError("the tokenizer cannot be used for a chat", why="the ids of its added tokens have gaps")

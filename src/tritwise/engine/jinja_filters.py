@@ -93,7 +93,7 @@ class Filters:
     def _join_filter(self, value: Any, separator: Any = "", attribute: Any = None) -> str:
         items = self.marks.each(value)
         if attribute is not None:
-            items = (self.attribute(item, attribute) for item in items)
+            items = (self._reached(item, attribute) for item in items)
         return self._text_join(self._string(separator), [self.marks.text(item) for item in items])
 
     def _last_filter(self, value: Any) -> Any:
@@ -111,7 +111,7 @@ class Filters:
     def _map_filter(self, value: Any, name: Any = None, *arguments: Any, **named: Any) -> list[Any]:
         if name is None:
             default = named.get("default")
-            found = [self.attribute(item, named["attribute"]) for item in self.marks.each(value)]
+            found = [self._reached(item, named["attribute"]) for item in self.marks.each(value)]
             return [default if "default" in named and isinstance(each, Undefined) else each for each in found]
         return [self.call(name, item, list(arguments), named) for item in self.marks.each(value)]
 
@@ -126,7 +126,7 @@ class Filters:
 
     def _rejectattr_filter(self, value: Any, attribute: Any, name: Any = None, *arguments: Any) -> list[Any]:
         return [item for item in self.marks.each(value)
-                if not self._passes(self.attribute(item, attribute), name, arguments)]
+                if not self._passes(self._reached(item, attribute), name, arguments)]
 
     def _replace_filter(self, value: Any, old: str, new: str, count: int = -1) -> str:
         return self.marks.replace(self._string(value), old, new, count)
@@ -147,7 +147,7 @@ class Filters:
 
     def _selectattr_filter(self, value: Any, attribute: Any, name: Any = None, *arguments: Any) -> list[Any]:
         return [item for item in self.marks.each(value)
-                if self._passes(self.attribute(item, attribute), name, arguments)]
+                if self._passes(self._reached(item, attribute), name, arguments)]
 
     def _sort_filter(self, value: Any, reverse: Any = False) -> list[Any]:
         items = list(self.marks.each(value))
@@ -193,6 +193,12 @@ class Filters:
 
     def _passes(self, item: Any, name: Any, arguments: tuple[Any, ...]) -> bool:
         return truth(item) if name is None else test(name, item, list(arguments), self.marks)
+
+    def _reached(self, item: Any, path: Any) -> Any:
+        """An attribute by its name, or by several with dots between."""
+        for name in path.split(".") if isinstance(path, str) else [path]:
+            item = self.attribute(item, int(name) if isinstance(name, str) and name.isdecimal() else name)
+        return item
 
     # Methods.
 

@@ -265,8 +265,9 @@ def test(name: str, value: Any, arguments: list[Any], marks: Marks) -> bool:
             refuse(f"it asks whether a {kind_of(value)} is {name}")
         return plain[name]()
     binary: dict[str, Callable[[Any], bool]] = {
-        **dict.fromkeys(("eq", "equalto"), lambda other: marks.equal(value, other)),
-        "ne": lambda other: not marks.equal(value, other), "in": lambda other: marks.contains(other, value),
+        **dict.fromkeys(("eq", "equalto", "=="), lambda other: marks.equal(value, other)),
+        **dict.fromkeys(("ne", "!="), lambda other: not marks.equal(value, other)),
+        "in": lambda other: marks.contains(other, value),
         "divisibleby": lambda other: value % other == 0,
     }
     if name in binary and len(arguments) == 1:

@@ -12,7 +12,8 @@ TOKENIZER = byte_level_tokenizer()
 END = TOKENIZER.token_to_id(END_OF_TEXT)
 
 
-def scripted_model(text_ids: list[int], *, tokenizer=TOKENIZER, context: int = 96, vocab_size: int = 300, **config) -> Model:
+def scripted_model(text_ids: list[int], *, tokenizer=TOKENIZER, context: int = 96, vocab_size: int = 300,
+                   **config) -> Model:
     """A model whose greedy continuation of any prompt is `text_ids`, counted from the prompt's end."""
     fake = FakeBackend(vocab_size, context=context)
     prompt_length: dict[int, int] = {}

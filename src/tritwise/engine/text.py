@@ -25,14 +25,22 @@ def load_tokenizer(content: str, source: Path) -> Tokenizer:
 
 
 class TextCodec:
-    """A tokenizer with the model's control tokens, which are placed by id and never come from user text."""
+    """A tokenizer with the model's control tokens, which are placed by id and never come from user text.
+
+    `before` and `behind` are the ids around every text: those that the tokenizer.json's `post_processor` puts there.
+    `start_id` is what a text begins with, or the id that can stand there; None when the model has none.
+    Without a post-processor, and with an end-of-text token as the tokenizers that we train have, a text begins with the
+    id that the model calls its beginning, or else with that end: documents follow each other so in training.
+    """
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
         self.tokenizer = tokenizer
         end = tokenizer.token_to_id(END_OF_TEXT)
         self.end_ids = frozenset(config.eos_token_ids) | (frozenset() if end is None else {end})
-        # A text begins after the end of another one, or with the id that the model calls its beginning.
-        starts = [config.bos_token_id, end, *config.eos_token_ids]
+        self.before, self.behind = _around(tokenizer)
+        if tokenizer.post_processor is None and end is not None:
+            self.before = [end if config.bos_token_id is None else config.bos_token_id]
+        starts = [*self.before, config.bos_token_id, end, *config.eos_token_ids]
         self.start_id: int | None = next((id_ for id_ in starts if id_ is not None), None)
         self._fim: tuple[int, int, int] | None = None
         controls = {END_OF_TEXT} if end is not None else set()
@@ -55,12 +63,19 @@ class TextCodec:
         return [id_ for part in parts for id_ in self.tokenizer.encode(part, add_special_tokens=False).ids]
 
     def document(self, text: str) -> list[int]:
-        """Ids of a text from its beginning: the start id (when the model has one), then the text."""
+        """Ids of a whole text, with those that the tokenizer puts before and behind each."""
+        return [*self.before, *self.encode(text), *self.behind]
+
+    def scored(self, text: str) -> list[int]:
+        """Ids of a text whose first token is to be predicted, too.
+
+        Where the tokenizer puts nothing before a text, the model's beginning or end of text stands there.
+        """
         start = [] if self.start_id is None else [self.start_id]
-        return start + self.encode(text)
+        return [*(self.before or start), *self.encode(text)]
 
     def infill(self, prefix: str, suffix: str) -> list[int]:
-        """Ids that ask for the text between: start, begin, prefix, hole, suffix, end (prefix-suffix-middle order).
+        """Ids that ask for the text between: before, begin, prefix, hole, suffix, end (prefix-suffix-middle order).
 
         Raises TritwiseError when the tokenizer has none of the known sets of fill-in-the-middle tokens.
         """
@@ -70,8 +85,14 @@ class TextCodec:
                                 why=f"its tokenizer has none of these token sets: {known}",
                                 fix="give a prompt alone, or use a model trained with fill-in-the-middle")
         begin, hole, end = self._fim
-        start = [] if self.start_id is None else [self.start_id]
-        return [*start, begin, *self.encode(prefix), hole, *self.encode(suffix), end]
+        return [*self.before, begin, *self.encode(prefix), hole, *self.encode(suffix), end]
+
+
+def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the post-processor puts before and behind a text."""
+    bare, whole = (tokenizer.encode("a", add_special_tokens=added).ids for added in (False, True))
+    at = next((at for at in range(len(whole)) if whole[at:at + len(bare)] == bare), 0)
+    return whole[:at], whole[at + len(bare):]
 
 
 class Detokenizer:

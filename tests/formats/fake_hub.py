@@ -11,7 +11,7 @@ FIRST, SECOND = "1" * 40, "2" * 40
 
 
 class FakeHub:
-    """`repositories[name][commit]` are files; `branches[name]` are commits by revision; `requests` is what was asked."""
+    """`repositories[name][commit]` are files, `branches[name]` commits by revision, `requests` what was asked."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, dict[str, bytes]]] = {}
@@ -51,10 +51,10 @@ def serving(hub: FakeHub):
         def log_message(self, *_: object) -> None:
             pass
 
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self.do_GET()
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             path = self.path.split("?")[0]
             hub.requests.append((self.command, path, self.headers.get("Range")))
             if match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/(.+))?", path):

@@ -1,4 +1,4 @@
-"""The public model: open a directory, ask for logits, text, or the text between two others.
+"""The public model: open one, ask for logits, text, or the text between two others.
 
     with load("runs/quickstart/ternary") as model:
         for piece in model.stream("def add(a, b):", max_tokens=32):
@@ -368,7 +368,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
          cache_type: str = "f16", cache_tokens: int | None = None, prefill_chunk: int = PREFILL_CHUNK,
          rope_scaling: Mapping[str, Any] | None = None,
          speculation: str | Path | Model | Speculation | None = None) -> Model:
-    """Open a model directory.
+    """Open a model: a directory, a GGUF file, or a name on the Hugging Face Hub (`org/name`, `org/name@revision`,
+    `org/name/file.gguf`), which is fetched once.
 
     `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
     `head`: how the output matrix is held: "int8" (8 bits with a scale a row) when not given for ternary and binary

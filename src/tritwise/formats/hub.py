@@ -29,7 +29,7 @@ _SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tok
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 _RECORD = "tritwise.json"
-_SECONDS = 10.0
+_SECONDS, _ATTEMPTS = 10.0, 3
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,14 @@ def _fetch_one(hub: Any, name: HubName, commit: str, file: _File, record: "_Reco
     path = record.folder / "snapshots" / commit / file.name
     if record.checked(commit, file.name):
         return
-    try:
-        hub.hf_hub_download(name.repository, file.name, revision=commit, etag_timeout=_SECONDS)
-    except Exception as error:  # as above
-        raise TritwiseError(f"{name.repository}: {file.name} could not be fetched", why=_first_line(error),
-                            fix="try again; files that are complete are kept") from None
+    for left in reversed(range(_ATTEMPTS)):  # some versions of the library go on by themselves after a broken connection
+        try:
+            hub.hf_hub_download(name.repository, file.name, revision=commit, etag_timeout=_SECONDS)
+            break
+        except Exception as error:  # as above
+            if left == 0 or isinstance(error, hub.errors.HfHubHTTPError):
+                raise TritwiseError(f"{name.repository}: {file.name} could not be fetched", why=_first_line(error),
+                                    fix="try again; files that are complete are kept") from None
     if (found := _difference(path, file)) is not None:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)

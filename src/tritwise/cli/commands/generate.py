@@ -24,7 +24,7 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
     Parameters
     ----------
     model
-        The model directory.
+        A directory, a GGUF file, or org/name.
     prompt
         Text to continue; - is standard input.
     chat

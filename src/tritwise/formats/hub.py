@@ -183,7 +183,7 @@ def _fetch_one(hub: Any, name: HubName, commit: str, file: _File, record: "_Reco
     path = record.folder / "snapshots" / commit / file.name
     if record.checked(commit, file.name):
         return
-    for left in reversed(range(_ATTEMPTS)):  # some versions of the library go on by themselves after a broken connection
+    for left in reversed(range(_ATTEMPTS)):  # not every version of the library goes on after a broken connection
         try:
             hub.hf_hub_download(name.repository, file.name, revision=commit, etag_timeout=_SECONDS)
             break

@@ -6,6 +6,7 @@ import random
 import unicodedata
 from itertools import pairwise
 
+import gguf
 import numpy as np
 import pytest
 import sentencepiece
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import LlamaTokenizer
 
-from tritwise import TritwiseError
+from tritwise import TritwiseError, load
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 
 # A character of each kind from every plane that has any, and some beyond what is assigned.
@@ -172,6 +173,42 @@ def test_ids_are_those_of_transformers_with_the_same_merges():
     for text in TEXTS:
         if text and not text.startswith((" ", "▁")) and "<" not in text:
             assert theirs.encode(text, add_special_tokens=False) == ids(model, text)
+
+
+def test_a_file_with_such_a_tokenizer_opens_with_it_and_with_its_chat_template(tmp_path):
+    values, model = metadata(MODELS["llama"]), MODELS["llama"]
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    for key, value in {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 32,
+                       "attention.head_count": 2}.items():
+        writer.add_uint32(f"llama.{key}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(values["tokenizer.ggml.tokens"])
+    writer.add_token_scores(values["tokenizer.ggml.scores"].tolist())
+    writer.add_token_types(values["tokenizer.ggml.token_type"].tolist())
+    writer.add_bos_token_id(model.bos_id())
+    writer.add_eos_token_id(model.eos_id())
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(True)
+    writer.add_chat_template("{{ bos_token }}[{{ messages[0].content }}]{{ eos_token }}")
+    shapes = {"token_embd": (model.vocab_size(), 32), "output_norm": (32,)} | {
+        f"blk.0.{name}": (32,) for name in ("attn_norm", "ffn_norm")} | {
+        f"blk.0.{name}": (32, 32) for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
+                                               "ffn_down")}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", np.ones(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with load(tmp_path / "model.gguf") as opened:
+        assert opened.codec.document("the area </s>") == [model.bos_id(), *model.encode("the area </s>")]
+        assert opened.render_chat("the </s>") == "<s>[the </s>]</s>"
+        ids = opened.chat_codec.ids("the </s>")
+        assert (ids[0], ids[-1], ids[1:-1]) == (model.bos_id(), model.eos_id(), model.encode("[the </s>]"))
+        assert len(opened.chat("the area", max_tokens=3).token_ids) <= 3
 
 
 def changed(key: str, change) -> dict:

@@ -104,13 +104,13 @@ def test_a_programming_error_keeps_its_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("run", "no/such.toml"), "no/such.toml does not exist"),
-    (("generate", "no/such", "--prompt", "x"), "no/such is not a model directory"),
+    (("run", "no/such/path.toml"), "no/such/path.toml does not exist"),
+    (("generate", "no/such/path", "--prompt", "x"), "no/such/path is not a model directory"),
     (("bench", "--shape", "9b"), "there is no shape '9b'"),
     (("bench", "x", "--dense"), "--dense needs --shape"),
     (("bench",), "there is no single model to measure"),
     (("train", "x.toml", "--variant", "ternary", "--data", "d"), "--data and --out belong together"),
-    (("perplexity", "x", "no/such.txt"), "no/such.txt cannot be read"),
+    (("perplexity", "x", "no/such/path.txt"), "no/such/path.txt cannot be read"),
 ])
 def test_mistakes_end_with_what_happened_and_status_1(tritwise, arguments, said):
     child = tritwise(*arguments)

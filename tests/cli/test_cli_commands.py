@@ -5,6 +5,7 @@ import math
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 
@@ -83,6 +84,25 @@ def test_generate_fills_a_gap_when_a_suffix_is_given(tritwise, model_directory):
     child = tritwise("generate", model_directory, "--prompt", PROMPT, "--suffix", "    return c\n", "--max-tokens", 9)
     with load(model_directory) as model:
         assert child.stdout == model.infill(PROMPT, "    return c\n", max_tokens=9).text + "\n"
+
+
+def test_generate_answers_a_chat_by_the_models_template(tritwise, model_directory, tmp_path):
+    shutil.copytree(model_directory, tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role|capitalize }}: {{ m.content|trim }}<|end_of_text|>{% endfor %}Assistant: ")
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPT}]
+    with load(tmp_path / "model") as model:
+        expected = model.chat(messages, max_tokens=9)
+    child = tritwise("generate", tmp_path / "model", "--chat", "-", "--system", "Be brief.", "--max-tokens", 9,
+                     stdin=PROMPT)
+    assert child.stdout == expected.text + "\n"
+    assert f"{expected.prompt_tokens} + " in child.stderr
+    for arguments, message in (((), "either --prompt or --chat"), (("--chat", "a", "--prompt", "b"), "either --prompt"),
+                               (("--prompt", "a", "--system", "b"), "--system needs --chat"),
+                               (("--chat", "a", "--suffix", "b"), "--suffix needs --prompt"),
+                               (("--chat", "a"), "no chat template")):
+        refused = tritwise("generate", model_directory, *arguments)
+        assert (refused.returncode, message in refused.stderr) == (1, True)
 
 
 def test_inspect_counts_codes_and_bits(tritwise, model_directory):

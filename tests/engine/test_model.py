@@ -12,9 +12,10 @@ TOKENIZER = byte_level_tokenizer()
 END = TOKENIZER.token_to_id(END_OF_TEXT)
 
 
-def scripted_model(text_ids: list[int], *, tokenizer=TOKENIZER, context: int = 96, **config) -> Model:
+def scripted_model(text_ids: list[int], *, tokenizer=TOKENIZER, context: int = 96, vocab_size: int = 300,
+                   **config) -> Model:
     """A model whose greedy continuation of any prompt is `text_ids`, counted from the prompt's end."""
-    fake = FakeBackend(context=context)
+    fake = FakeBackend(vocab_size, context=context)
     prompt_length: dict[int, int] = {}
 
     def logits_after(tokens: list[int]) -> np.ndarray:
@@ -23,7 +24,7 @@ def scripted_model(text_ids: list[int], *, tokenizer=TOKENIZER, context: int = 9
         return np.eye(fake.vocab_size, dtype=np.float32)[wanted]
 
     fake.logits_after = logits_after
-    return Model(tiny_config(max_position_embeddings=context, **config), fake, tokenizer=tokenizer)
+    return Model(tiny_config(vocab_size, max_position_embeddings=context, **config), fake, tokenizer=tokenizer)
 
 
 def test_end_of_text_stops_and_is_not_part_of_the_completion():

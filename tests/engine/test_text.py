@@ -6,7 +6,7 @@ import pytest
 from engine_fakes import byte_level_tokenizer, tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE
@@ -114,6 +114,32 @@ def test_a_document_begins_with_the_models_own_beginning_or_the_end_of_the_text_
     assert TextCodec(TOKENIZER, tiny_config(bos_token_id=7)).document("hi")[0] == 7
     bare = byte_level_tokenizer(special_tokens=())
     assert TextCodec(bare, tiny_config()).document("hi") == bare.encode("hi").ids
+
+
+def processed(single: str, **names: int) -> Tokenizer:
+    tokenizer = byte_level_tokenizer(special_tokens=(END_OF_TEXT, "<s>", "</s>"))
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=list(names.items()))
+    return tokenizer
+
+
+@pytest.mark.parametrize(("single", "before", "behind"), [
+    ("<s> $A", [1], []), ("<s> $A </s>", [1], [2]), ("$A </s>", [], [2]), ("$A", [], []), ("<s> <s> $A", [1, 1], [])])
+def test_a_document_has_around_it_what_the_post_processor_says(single, before, behind):
+    tokenizer = processed(single, **{"<s>": 1, "</s>": 2})
+    codec = TextCodec(tokenizer, tiny_config(bos_token_id=7))
+    assert (codec.before, codec.behind) == (before, behind)
+    for text in ("hi", "", "a <s> b"):
+        assert codec.document(text) == [*before, *codec.encode(text), *behind]
+    assert codec.document("hi") == tokenizer.encode("hi").ids
+    # A scored text begins with something that predicts its first token, and ends with its last.
+    assert codec.scored("hi") == [*(before or [7]), *codec.encode("hi")]
+
+
+def test_a_foreign_tokenizer_without_post_processor_adds_nothing():
+    foreign = byte_level_tokenizer(special_tokens=("<|endoftext|>",))
+    codec = TextCodec(foreign, tiny_config(bos_token_id=0, eos_token_id=0))
+    assert codec.document("hi") == foreign.encode("hi").ids
+    assert codec.scored("hi") == [0, *foreign.encode("hi").ids]
 
 
 def test_a_broken_tokenizer_is_named():

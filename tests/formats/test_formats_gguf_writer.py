@@ -6,17 +6,18 @@ import gguf
 import ml_dtypes
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from tritwise import TritwiseError
 from tritwise.config import ModelConfig
+from tritwise.config.tokens import END_OF_TEXT
 from tritwise.data.tokenizer import empty_tokenizer
 from tritwise.engine import load
 from tritwise.formats import TernaryTensor, open_model, write_gguf, write_quantised
 from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name
 from tritwise.formats.gguf_packing import TYPE_NUMBERS, stored_scale
 from tritwise.formats.gguf_tokenizer import tokenizer_json
-from tritwise.formats.gguf_vocabulary import tokenizer_metadata
+from tritwise.formats.gguf_vocabulary import control_tokens, tokenizer_metadata
 from tritwise.formats.writer import quantise
 
 SIZES = {"vocab_size": 320, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
@@ -33,7 +34,7 @@ def model(make_tensors, **changes):
     return config, tensors
 
 
-def byte_level(pre: str, special: tuple[str, ...] = ("<|end|>",)) -> Tokenizer:
+def byte_level(pre: str, special: tuple[str, ...] = (END_OF_TEXT,)) -> Tokenizer:
     """A tokenizer of 320 entries with the special ones first."""
     tokenizer = empty_tokenizer(pre)
     trainer = trainers.BpeTrainer(vocab_size=320, show_progress=False,
@@ -52,7 +53,7 @@ def test_every_code_scale_and_float_comes_back(tmp_path, make_tensors, kind, mod
                             tie_word_embeddings=hidden_act == "silu")
     write_gguf(tmp_path / "m.gguf", config, tensors.__getitem__, ternary_type=kind)
     found = open_model(tmp_path / "m.gguf")
-    assert found.config == config.with_changes(quantization_config=found.config.quantization_config, bos_token_id=0)
+    assert found.config == config.with_changes(quantization_config=found.config.quantization_config)
     for name, written in tensors.items():
         read = found.read(name)
         if isinstance(written, TernaryTensor):
@@ -111,7 +112,7 @@ def test_the_gguf_package_reads_what_was_written(tmp_path, make_tensors):
     assert fields["bitnet.attention.layer_norm_rms_epsilon"] == np.float32(1e-6)
     assert fields["tokenizer.ggml.bos_token_id"] == fields["tokenizer.ggml.eos_token_id"] == 0
     assert fields["tokenizer.ggml.add_bos_token"] is True
-    assert fields["tokenizer.ggml.tokens"][0] == "<|end|>"
+    assert fields["tokenizer.ggml.tokens"][0] == END_OF_TEXT
     assert fields["tokenizer.ggml.token_type"][:2] == [gguf.TokenType.CONTROL, gguf.TokenType.NORMAL]
     assert fields["tokenizer.chat_template"] == "{{ messages }}"
 
@@ -185,7 +186,7 @@ def test_a_tokenizer_comes_back_with_the_same_ids(pre):
 
 
 @pytest.mark.parametrize(("tokenizer", "match"), [
-    (empty_tokenizer("code"), "its pattern is none of theirs"),
+    (empty_tokenizer("code"), "the way in which it cuts text is none"),
     (Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]")), "its model is WordPiece"),
 ])
 def test_a_tokenizer_that_gguf_has_no_name_for_is_refused(tokenizer, match):
@@ -198,6 +199,24 @@ def test_a_tokenizer_that_changes_text_is_refused():
     tokenizer.normalizer = normalizers.Lowercase()
     with pytest.raises(TritwiseError, match=r"changes text before it cuts it \(Lowercase\)"):
         tokenizer_metadata(tokenizer.to_str(), 320)
+
+
+def test_what_a_tokenizer_puts_around_a_text_is_said():
+    tokenizer = byte_level("gpt-2", ("<s>", "</s>"))
+    config = ModelConfig(**(SIZES | {"bos_token_id": 0, "eos_token_id": 1}))
+    bare = control_tokens(config, tokenizer.to_str())
+    assert bare == {"tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1,
+                    "tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.add_eos_token": False}
+    special = [("<s>", 0), ("</s>", 1)]
+    for single, around in (("<s> $A", (True, False)), ("<s> $A </s>", (True, True)), ("$A </s>", (False, True))):
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+        written = tokenizer_metadata(tokenizer.to_str(), 320) | control_tokens(config, tokenizer.to_str())
+        assert (written["tokenizer.ggml.add_bos_token"], written["tokenizer.ggml.add_eos_token"]) == around
+        found = Tokenizer.from_str(tokenizer_json(written, 320))
+        assert found.encode("area of x").ids == tokenizer.encode("area of x").ids
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> </s> $A", special_tokens=special)
+    with pytest.raises(TritwiseError, match=r"it puts the tokens \[0, 1\] and \[\] around a text"):
+        control_tokens(config, tokenizer.to_str())
 
 
 def test_words_that_merges_do_not_make_are_refused_where_they_are_looked_up():

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,6 +77,40 @@ def test_a_directory_changes_its_linear_class(run, tmp_path):
     assert b.config.quantization_config.linear_class == "bitlinear"
     name = "model.layers.0.mlp.up_proj.weight"
     assert np.array_equal(a.read(name).packed, b.read(name).packed)
+
+
+@pytest.mark.parametrize("layout", ["arm", "rows"])
+def test_other_layouts_of_i2_s_are_converted_when_they_are_named(run, tmp_path, capsys, layout):
+    root, _ = run
+    paths = {name: tmp_path / f"{name}.gguf" for name in ("x86", "other", "back", "wrong")}
+    assert main(["export", str(root / "train-ternary"), str(paths["x86"]), "--type", "i2_s", "--ids-only"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tritwise.formats.gguf_packing._TERNARY", {"I2_S": partial(i2_s_in_layout, layout)})
+        assert main(["export", str(paths["x86"]), str(paths["other"]), "--type", "i2_s", "--ids-only",
+                     "--no-verify"]) == 0
+    assert main(["export", str(paths["other"]), str(paths["back"]), "--type", "i2_s", "--ids-only",
+                 "--i2s-layout", layout]) == 0
+    assert paths["back"].read_bytes() == paths["x86"].read_bytes() != paths["other"].read_bytes()
+    assert main(["export", str(paths["other"]), str(paths["wrong"]), "--type", "i2_s", "--ids-only"]) == 0
+    assert paths["wrong"].read_bytes() != paths["x86"].read_bytes()  # without the name nobody can know
+    assert main(["export", str(root / "train-ternary"), str(tmp_path / "a")]) == 0
+    assert main(["export", str(tmp_path / "a"), str(tmp_path / "b"), "--i2s-layout", layout]) == 1
+    assert "has no layout of I2_S" in capsys.readouterr().err
+
+
+def i2_s_in_layout(layout: str, fields: np.ndarray, scale: np.float32) -> np.ndarray:
+    """The bytes of fields [out, in], weight by weight."""
+    out, inner = fields.shape
+    data = np.zeros(out * inner // 4 + 32, np.uint8)
+    for row, column in np.ndindex(out, inner):
+        if layout == "rows":
+            at, place = row // 4 * inner + column, row % 4
+        else:
+            index = row * inner + column
+            at, place = index // 64 * 16 + index % 16, index % 64 // 16
+        data[at] |= fields[row, column] << 6 - 2 * place
+    data[-32:-28] = np.frombuffer(np.float32(scale).tobytes(), np.uint8)
+    return data
 
 
 @pytest.mark.parametrize(("options", "match"), [

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.model import LinearType, ModelConfig, config_error
-from tritwise.config.split_patterns import SPLIT_PATTERNS
+from tritwise.config.pre_tokenizers import STEPS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -69,8 +69,8 @@ class DataRecipe(_Settings):
 
 
 def _known_pattern(name: str) -> str:
-    if name not in SPLIT_PATTERNS:
-        raise ValueError(f"{name!r} is none of {', '.join(SPLIT_PATTERNS)}")
+    if name not in STEPS:
+        raise ValueError(f"{name!r} is none of {', '.join(STEPS)}")
     return name
 
 
@@ -78,7 +78,7 @@ class TokenizerRecipe(_Settings):
     """Byte-level BPE trained with Hugging Face `tokenizers` on the training documents."""
 
     vocab_size: Annotated[int, Field(ge=300)] = 32_000
-    # How text is cut before merges (split_patterns.py). Other programs open GGUF files with any but `code`.
+    # How text is cut before merges (pre_tokenizers.py). Other programs open GGUF files with any but `code`.
     pattern: Annotated[str, AfterValidator(_known_pattern)] = "code"
     # How much text the merges are learned from; an evenly spaced sample is taken beyond it.
     max_training_bytes: Count = 50_000_000

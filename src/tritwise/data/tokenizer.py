@@ -1,33 +1,26 @@
 """Byte-level BPE with Hugging Face `tokenizers`: trained on code, lossless on any text.
 
-Text is first cut into pieces that merges never cross (`config/split_patterns.py`), then every byte is a token until
+Text is first cut into pieces that merges never cross (`config/pre_tokenizers.py`), then every byte is a token until
 merges join them. The special tokens of `tritwise.config.tokens` are the first ids. Their texts inside a document are
 plain text: nothing that is read can put a control token into a shard.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config.split_patterns import SPLIT_PATTERNS
+from tritwise.config.pre_tokenizers import pre_tokenizer
 from tritwise.config.tokens import SPECIAL_TOKENS
 
 
 def empty_tokenizer(pattern: str = "code") -> Tokenizer:
-    """An untrained tokenizer with the project's decoder that cuts text by a pattern of `SPLIT_PATTERNS`."""
+    """An untrained tokenizer with the project's decoder that cuts text in one of the ways of `pre_tokenizers.STEPS`."""
     tokenizer = Tokenizer(models.BPE())
-    regex = SPLIT_PATTERNS[pattern]
-    if regex is None:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-            pre_tokenizers.Split(Regex(regex), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ])
     tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+    return Tokenizer.from_str(json.dumps(json.loads(tokenizer.to_str()) | {"pre_tokenizer": pre_tokenizer(pattern)}))
 
 
 def sample_evenly(texts: Iterable[str], total_bytes: int, max_bytes: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The public model: open a directory, ask for logits, text, or the text between two others.
+"""The public model: open one, ask for logits, text, or the text between two others.
 
     with load("runs/quickstart/ternary") as model:
         for piece in model.stream("def add(a, b):", max_tokens=32):
@@ -7,7 +7,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.engine.backend import Backend, BackendInfo
+from tritwise.engine.chat import Chat, Messages
 from tritwise.engine.cpu import CpuBackend, release_unused_memory
 from tritwise.engine.drafters import DraftModel, NgramSpeculation, check_same_tokens
 from tritwise.engine.sampling import Constraint, Sampling
@@ -28,7 +29,7 @@ from tritwise.engine.sequence import Completion, Generation, Scoring
 from tritwise.engine.sequence import Sequence as Work
 from tritwise.engine.speculation import Speculation
 from tritwise.engine.text import StopStrings, TextCodec, load_tokenizer
-from tritwise.formats import FileTensor, ModelDirectory, TernaryTensor, open_model
+from tritwise.formats import ChatTemplate, FileTensor, ModelDirectory, TernaryTensor, chat_template, open_model
 
 BACKENDS = {"cpu": CpuBackend}
 SLOTS = 4
@@ -97,6 +98,7 @@ class Model:
     """
 
     def __init__(self, config: ModelConfig, backend: Backend, *, tokenizer: Tokenizer | None,
+                 chat_template: Callable[[], ChatTemplate | None] = lambda: None,
                  prefill_chunk: int = PREFILL_CHUNK, speculation: Speculation | None = None) -> None:
         if prefill_chunk < 1:
             raise TritwiseError(f"prefill_chunk is {prefill_chunk}", why="at least 1 is needed")
@@ -106,6 +108,8 @@ class Model:
         self._speculation, self._ngrams = speculation, None
         self._codec = None if tokenizer is None else TextCodec(tokenizer, config)
         self._end_ids = frozenset(config.eos_token_ids) if self._codec is None else self._codec.end_ids
+        self._chat_template = chat_template
+        self._chat: Chat | None = None
 
     @property
     def backend(self) -> Backend:
@@ -131,6 +135,18 @@ class Model:
             raise TritwiseError("this model has no tokenizer", why="its directory holds no tokenizer.json",
                                 fix="pass token ids instead of text")
         return self._codec
+
+    @property
+    def chat_codec(self) -> Chat:
+        """Messages to ids. Raises TritwiseError when the model came without a chat template or without a tokenizer."""
+        if self._chat is None:
+            template = self._chat_template()
+            if template is None:
+                raise TritwiseError("this model has no chat template", why="its files hold no chat_template.jinja, no "
+                                    "chat_template in tokenizer_config.json, no tokenizer.chat_template in GGUF",
+                                    fix="give a prompt instead of a chat")
+            self._chat = Chat(template, self.codec)
+        return self._chat
 
     def logits(self, ids: Iterable[int]) -> NDArray[np.float32]:
         """Logits float32 [T, vocab]: row t is the prediction for what follows ids[0..t]."""
@@ -206,6 +222,31 @@ class Model:
         """`generate`, piece by piece: the joined pieces are the completion's text."""
         return self._stream(self._prompt_ids(prompt), **settings)
 
+    def render_chat(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
+        """The text that the model's chat template makes of `messages`, as transformers' `apply_chat_template` does.
+
+        `messages`: dictionaries with `role` and `content`, or a text, which is one user's. `variables` are what the
+        template knows besides: tools, documents, enable_thinking, ...
+        Raises TritwiseError when there is no template, when it refuses the messages, and when it is not safe to run.
+        """
+        return self.chat_codec.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+
+    def chat(self, messages: Messages, *, variables: Mapping[str, Any] | None = None, **settings) -> Completion:
+        """The answer to `messages`; settings as for `generate`, messages and `variables` as for `render_chat`.
+
+        Control tokens come from the template alone: spelled out in a message they are text. The answer ends at the
+        model's end of text or where the template ends a message of the assistant.
+        """
+        with self.stream_chat(messages, variables=variables, **settings) as stream:
+            for _ in stream:
+                pass
+            return stream.completion
+
+    def stream_chat(self, messages: Messages, *, variables: Mapping[str, Any] | None = None, **settings) -> Stream:
+        """`chat`, piece by piece."""
+        codec = self.chat_codec
+        return self._stream(codec.ids(messages, **(variables or {})), end_ids=codec.end_ids, **settings)
+
     def infill(self, prefix: str, suffix: str, **settings) -> Completion:
         """The text between `prefix` and `suffix`; settings as for `generate`.
 
@@ -246,7 +287,7 @@ class Model:
     def _generation(self, ids: list[int], *, max_tokens: int = 128, stop: str | Iterable[str] = (),
                     logprobs: int | None = None, constraint: Constraint | None = None,
                     logit_bias: Mapping[int, float] | None = None, speculation: Speculation | str | None = AS_LOADED,
-                    **sampling) -> Generation:
+                    end_ids: frozenset[int] | None = None, **sampling) -> Generation:
         if max_tokens < 1:
             raise TritwiseError(f"max_tokens is {max_tokens}", why="at least 1 is needed")
         vocab = self.config.vocab_size
@@ -260,9 +301,10 @@ class Model:
             raise TritwiseError(f"logit_bias names token {how.logit_bias[-1][0]}",
                                 why=f"the model has {vocab} tokens, ids from 0 on")
         guess = self._speculation_for(speculation)
-        return Generation(self._checked(ids), sampling=how, max_tokens=max_tokens, end_ids=self._end_ids,
-                          context=self.context, tokenizer=self.tokenizer, stops=stops, constraint=constraint,
-                          logprobs=logprobs, open_speculator=None if guess is None else partial(guess.open, how),
+        return Generation(self._checked(ids), sampling=how, max_tokens=max_tokens,
+                          end_ids=self._end_ids if end_ids is None else end_ids, context=self.context,
+                          tokenizer=self.tokenizer, stops=stops, constraint=constraint, logprobs=logprobs,
+                          open_speculator=None if guess is None else partial(guess.open, how),
                           finished=None if guess is None else guess.finished)
 
     def _speculation_for(self, wanted: Speculation | str | None) -> Speculation | None:
@@ -326,7 +368,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
          cache_type: str = "f16", cache_tokens: int | None = None, prefill_chunk: int = PREFILL_CHUNK,
          rope_scaling: Mapping[str, Any] | None = None,
          speculation: str | Path | Model | Speculation | None = None) -> Model:
-    """Open a model directory.
+    """Open a model: a directory, a GGUF file, or a name on the Hugging Face Hub (`org/name`, `org/name@revision`,
+    `org/name/file.gguf`), which is fetched once.
 
     `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
     `head`: how the output matrix is held: "int8" (8 bits with a scale a row) when not given for ternary and binary
@@ -349,7 +392,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
         config = config.with_rope_scaling(rope_scaling, context=context)
     runner, tokenizer = _opened(directory, config, backend, threads=threads, kernel=kernel, head=head, slots=slots,
                                 context=context, cache_type=cache_type, cache_tokens=cache_tokens)
-    model = Model(config, runner, tokenizer=tokenizer, prefill_chunk=prefill_chunk)
+    model = Model(config, runner, tokenizer=tokenizer, chat_template=partial(chat_template, directory),
+                  prefill_chunk=prefill_chunk)
     try:
         model._speculation = _opened_speculation(speculation, model, threads=threads, slots=slots)
     except BaseException:

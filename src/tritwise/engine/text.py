@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
-from tritwise.formats.tokenizer_files import parse_tokenizer
+from tritwise.formats.tokenizer_files import around_texts, parse_tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -23,14 +23,18 @@ def load_tokenizer(content: str, source: Path) -> Tokenizer:
 
 
 class TextCodec:
-    """A tokenizer with the model's control tokens, which are placed by id and never come from user text."""
+    """A tokenizer with the model's control tokens, which are placed by id and never come from user text.
+
+    `before` and `behind` are the ids around every text (`around_texts`).
+    `start_id` is what a text begins with, or the id that can stand there; None when the model has none.
+    """
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
         self.tokenizer = tokenizer
         end = tokenizer.token_to_id(END_OF_TEXT)
         self.end_ids = frozenset(config.eos_token_ids) | (frozenset() if end is None else {end})
-        # A text begins after the end of another one, or with the id that the model calls its beginning.
-        starts = [config.bos_token_id, end, *config.eos_token_ids]
+        self.before, self.behind = around_texts(tokenizer, config)
+        starts = [*self.before, config.bos_token_id, end, *config.eos_token_ids]
         self.start_id: int | None = next((id_ for id_ in starts if id_ is not None), None)
         self._fim: tuple[int, int, int] | None = None
         controls = {END_OF_TEXT} if end is not None else set()
@@ -61,12 +65,19 @@ class TextCodec:
             raise TritwiseError("this model's tokenizer cannot take the text apart", why=str(error)) from None
 
     def document(self, text: str) -> list[int]:
-        """Ids of a text from its beginning: the start id (when the model has one), then the text."""
+        """Ids of a whole text, with those that the tokenizer puts before and behind each."""
+        return [*self.before, *self.encode(text), *self.behind]
+
+    def scored(self, text: str) -> list[int]:
+        """Ids of a text whose first token is to be predicted, too.
+
+        Where the tokenizer puts nothing before a text, the model's beginning or end of text stands there.
+        """
         start = [] if self.start_id is None else [self.start_id]
-        return start + self.encode(text)
+        return [*(self.before or start), *self.encode(text)]
 
     def infill(self, prefix: str, suffix: str) -> list[int]:
-        """Ids that ask for the text between: start, begin, prefix, hole, suffix, end (prefix-suffix-middle order).
+        """Ids that ask for the text between: before, begin, prefix, hole, suffix, end (prefix-suffix-middle order).
 
         Raises TritwiseError when the tokenizer has none of the known sets of fill-in-the-middle tokens.
         """
@@ -76,8 +87,7 @@ class TextCodec:
                                 why=f"its tokenizer has none of these token sets: {known}",
                                 fix="give a prompt alone, or use a model trained with fill-in-the-middle")
         begin, hole, end = self._fim
-        start = [] if self.start_id is None else [self.start_id]
-        return [*start, begin, *self.encode(prefix), hole, *self.encode(suffix), end]
+        return [*self.before, begin, *self.encode(prefix), hole, *self.encode(suffix), end]
 
 
 class Detokenizer:

@@ -52,7 +52,9 @@ def compare(path: str | Path, text: str | Iterable[int], settings: Sequence[Mapp
     results = []
     for setting in settings:
         with _open(path, against) as reference, _open(path, setting) as model:
-            tokens = reference.codec.document(ids) if isinstance(ids, str) else ids
+            tokens = reference.codec.scored(ids) if isinstance(ids, str) else ids
+            if len(tokens) < 2:
+                raise TritwiseError("there is nothing to score", why="the text has less than two tokens")
             results.append(_compare(model, reference, tokens, context, stride, setting, against))
     return results
 

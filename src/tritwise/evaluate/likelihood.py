@@ -48,7 +48,7 @@ def bits_per_byte(model: Model, documents: Iterable[str], context: int | None = 
     if model.codec.start_id is None:
         raise TritwiseError("this model cannot score a document from its beginning",
                             why="neither its configuration nor its tokenizer names a beginning or an end of text")
-    total, tokens = _score(model, [model.codec.document(text) for text in texts], context, stride, title)
+    total, tokens = _score(model, [model.codec.scored(text) for text in texts], context, stride, title)
     return Likelihood(total, tokens, sum(len(text.encode()) for text in texts))
 
 

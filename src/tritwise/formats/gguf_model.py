@@ -20,7 +20,7 @@ from tritwise.formats.gguf_file import GGUFFile
 from tritwise.formats.gguf_names import gguf_name, q_or_k
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_types import GGUF_TYPES
-from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, floats, ternary
+from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, I2SLayout, floats, ternary
 from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import FileTensor, all_finite, linear_names
 
@@ -28,12 +28,14 @@ from tritwise.formats.reader import FileTensor, all_finite, linear_names
 class GGUFModel:
     """An opened file; its tensors have Hugging Face's names. Quantised embeddings and heads are read as float32.
 
-    `.path`, `.config`, `.files` and `.stored_bytes` as in `ModelDirectory`.
+    `i2s_layout` says how I2_S tensors are laid out (`ternary`), which a file does not say; None is that of x86.
+    `.path`, `.config`, `.files` and `.stored_bytes` as in `ModelDirectory`; `.metadata` is the file's.
     Raises TritwiseError with the file, the key or tensor, and the reason.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, i2s_layout: I2SLayout | None = None) -> None:
         self._file = GGUFFile(path)
+        self.metadata = self._file.metadata
         self.path = self._file.path
         self.files = (self.path,)
         try:
@@ -43,6 +45,7 @@ class GGUFModel:
             raise TritwiseError(f"{self.path}: {error.what}", why=error.why) from None
         self._shapes, self._linears = self.config.tensor_shapes(), linear_names(self.config)
         self._check()
+        self._i2s_layout = self._layout(i2s_layout)
         self.stored_bytes = sum(self.tensor_bytes(name) for name in self.names())
 
     def tokenizer_json(self) -> str | None:
@@ -74,7 +77,7 @@ class GGUFModel:
                     raise TritwiseError("", why="it holds NaN or infinite values")
                 return self._in_order(name, array)
             if GGUF_TYPES[tensor.type].name in TERNARY_TYPES:
-                codes, scale = ternary(tensor.type, data, self._shapes[name])
+                codes, scale = ternary(tensor.type, data, self._shapes[name], self._i2s_layout)
             else:
                 codes, scale = _codes_of(floats(tensor.type, data, self._shapes[name]).astype(np.float32))
             return TernaryTensor.from_codes(self._in_order(name, codes), self._scaled(name, scale))
@@ -121,6 +124,14 @@ class GGUFModel:
             return array
         pairs = array.reshape(-1, self.config.head_dim // 2, 2, array.shape[1])
         return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(array.shape)
+
+    def _layout(self, wanted: I2SLayout | None) -> I2SLayout:
+        if wanted is None:
+            return "x86"
+        if not any(GGUF_TYPES[tensor.type].name == "I2_S" for tensor in self._file.tensors.values()):
+            raise TritwiseError(f"{self.path} has no layout of I2_S that could be {wanted}",
+                                why="none of its tensors is of that type")
+        return wanted
 
     def _check(self) -> None:
         tensors = self._file.tensors

@@ -5,6 +5,8 @@
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +16,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
 
 Bytes = NDArray[np.uint8]
+I2SLayout = Literal["x86", "arm", "rows"]
 PLAIN_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -31,15 +34,19 @@ def floats(number: int, data: Bytes, shape: tuple[int, ...]) -> NDArray:
         return _FLOATS[kind.name](data.reshape(-1, kind.block_bytes)).reshape(shape)
 
 
-def ternary(number: int, data: Bytes, shape: tuple[int, int]) -> tuple[NDArray[np.int8], np.float32]:
+def ternary(number: int, data: Bytes, shape: tuple[int, int],
+            i2s_layout: I2SLayout = "x86") -> tuple[NDArray[np.int8], np.float32]:
     """Codes int8 [out, in] and the scale that multiplies them, of TQ1_0, TQ2_0, I2_S, IQ1_BN, IQ2_BN and IQ2_BN_R4.
 
-    I2_S is read in the layout of x86, which its converter writes. Raises KeyError for a float type, ValueError for
-    another length, TritwiseError for a field that is no code, for a scale that is not positive and finite, and where
-    parts of the tensor have different scales: that is another model than codes times one scale.
+    Nothing in a file says in which of three layouts I2_S is. `x86` is what converter and quantiser write there, `arm`
+    the same with groups of 16 for 32, `rows` has four rows of a column in a byte (x86 without ACT_PARALLEL).
+    Raises KeyError for a float type, ValueError for another length, TritwiseError for a field that is no code, for a
+    scale that is not positive and finite, and where parts of the tensor have different scales: that is another model
+    than codes times one scale.
     """
     kind = _checked(number, data, shape)
-    fields, scales = _TERNARY[kind.name](data, *shape)
+    decode = _I2_S[i2s_layout] if kind.name == "I2_S" else _TERNARY[kind.name]
+    fields, scales = decode(data, *shape)
     if fields.max() > 2:
         raise TritwiseError("the tensor is not ternary", why=f"a field of {kind.name} holds {int(fields.max())}; "
                             "codes + 1 are 0, 1, 2")
@@ -128,8 +135,15 @@ def _tq2_0(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32
     return _crumbs(blocks[:, :64].reshape(-1, 2, 32)).reshape(out, inner), _half(blocks[:, 64:]).reshape(-1)
 
 
-def _i2_s(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
-    packed = data[:-32].reshape(-1, 32)
+def _i2_s(data: Bytes, out: int, inner: int, group: int = 32) -> tuple[Bytes, NDArray[np.float32]]:
+    packed = data[:-32].reshape(-1, group)
+    return _crumbs(packed)[:, ::-1].reshape(out, inner), data[-32:-28].copy().view("<f4")
+
+
+def _i2_s_rows(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+    if out % 4:
+        raise TritwiseError("the tensor is not in this layout", why=f"four rows share a byte, and there are {out}")
+    packed = data[:-32].reshape(out // 4, inner)
     return _crumbs(packed)[:, ::-1].reshape(out, inner), data[-32:-28].copy().view("<f4")
 
 
@@ -157,4 +171,6 @@ def _iq2_bn_r4(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.flo
 
 _TERNARY: dict[str, Callable[[Bytes, int, int], tuple[Bytes, NDArray[np.float32]]]] = {
     "TQ1_0": _tq1_0, "TQ2_0": _tq2_0, "I2_S": _i2_s, "IQ1_BN": _iq1_bn, "IQ2_BN": _iq2_bn, "IQ2_BN_R4": _iq2_bn_r4}
+_I2_S: dict[I2SLayout, Callable[[Bytes, int, int], tuple[Bytes, NDArray[np.float32]]]] = {
+    "x86": _i2_s, "arm": partial(_i2_s, group=16), "rows": _i2_s_rows}
 TERNARY_TYPES = frozenset(_TERNARY)

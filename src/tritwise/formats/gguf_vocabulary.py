@@ -12,10 +12,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config.split_patterns import GGUF_PATTERNS
-from tritwise.formats.gguf_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED, WHOLE, whole_words
-from tritwise.formats.tokenizer_files import parse_tokenizer
+from tritwise.config import ModelConfig
+from tritwise.config.pre_tokenizers import GGUF_STEPS, WHOLE_WORDS
+from tritwise.formats.gguf_spm import CONTROL, NORMAL, UNUSED, USER_DEFINED
+from tritwise.formats.gguf_tokenizer import WHOLE
+from tritwise.formats.tokenizer_files import around_texts, parse_tokenizer
 
+_SOURCE = Path("tokenizer.json")
 IDS_ONLY = "tritwise export MODEL OUT --to gguf --ids-only, for programs that are given token ids"
 
 
@@ -24,7 +27,7 @@ def tokenizer_metadata(content: str, vocab_size: int) -> dict[str, Any]:
 
     Raises TritwiseError for a tokenizer that is not byte-level BPE cut by one of the known patterns.
     """
-    tokenizer = parse_tokenizer(content, Path("tokenizer.json"))
+    tokenizer = parse_tokenizer(content, _SOURCE)
     parsed = json.loads(tokenizer.to_str())  # with every key that a file may leave out
     model = parsed["model"]
     if model.get("type") != "BPE" or model.get("byte_fallback") or tokenizer.decoder is None:
@@ -42,7 +45,7 @@ def tokenizer_metadata(content: str, vocab_size: int) -> dict[str, Any]:
         if added["lstrip"] or added["rstrip"] or added["single_word"]:
             raise _error(f"{added['content']!r} takes white space beside it, or stands for whole words only")
         types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
-    if bool(model.get("ignore_merges")) != whole_words(pre):
+    if bool(model.get("ignore_merges")) != (pre in WHOLE_WORDS):
         _check_words(tokenizer, [token for token, kind in zip(tokens, types, strict=True) if kind == NORMAL])
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens,
@@ -54,30 +57,36 @@ def whole_tokenizer(content: str) -> dict[str, Any]:
     return {"tokenizer.ggml.model": "no_vocab", WHOLE: content}
 
 
+def control_tokens(config: ModelConfig, content: str | None) -> dict[str, Any]:
+    """Ids of the control tokens, and which of them stand around a text (`around_texts`).
+
+    Raises TritwiseError for a tokenizer that puts more around a text than one token before and one behind it.
+    """
+    before, behind = ([], []) if content is None else around_texts(parse_tokenizer(content, _SOURCE), config)
+    ends = list(config.eos_token_ids[:1])
+    if len(before) > 1 or len(behind) > 1 or (behind and behind != ends):
+        raise _error(f"it puts the tokens {before} and {behind} around a text")
+    ids = {"bos": before[0] if before else config.bos_token_id, "eos": ends[0] if ends else None,
+           "padding": config.pad_token_id}
+    return {f"tokenizer.ggml.{role}_token_id": value for role, value in ids.items() if value is not None} | {
+        "tokenizer.ggml.add_bos_token": bool(before), "tokenizer.ggml.add_eos_token": bool(behind)}
+
+
 def _pre(parsed: dict[str, Any]) -> str:
-    """The name of the pattern that cuts text into words."""
+    """The name of the way in which text is cut."""
     pre, normalizer = parsed.get("pre_tokenizer") or {}, parsed.get("normalizer")
-    steps = pre.get("pretokenizers", [pre])
-    byte_level = steps[-1]
-    if byte_level.get("type") != "ByteLevel" or byte_level.get("add_prefix_space"):
-        raise _error("text does not become bytes in it, or gets a space before it")
-    pattern = None
-    if not byte_level.get("use_regex", True):
-        splits = [step for step in steps[:-1]
-                  if step.get("type") == "Split" and step["behavior"] == "Isolated" and not step["invert"]]
-        if len(splits) != 1 or len(steps) != 2:
-            raise _error("it cuts text in more than one step")
-        pattern = splits[0]["pattern"].get("Regex")
-        if pattern is None:
-            raise _error("it cuts text at a fixed string")
-    elif len(steps) != 1:
-        raise _error("it cuts text in more than one step")
-    name = next((name for name, known in GGUF_PATTERNS.items() if known == pattern), None)
+    steps = [_of_ids(step) for step in pre.get("pretokenizers", [pre])]
+    name = next((name for name, known in GGUF_STEPS.items() if list(map(_of_ids, known)) == steps), None)
     if name is None:
-        raise _error("its pattern is none of theirs")
+        raise _error("the way in which it cuts text is none of theirs")
     if normalizer is not None and not (name == "qwen2" and normalizer.get("type") == "NFC"):
         raise _error(f"it changes text before it cuts it ({normalizer.get('type')})")
     return name
+
+
+def _of_ids(step: dict[str, Any]) -> dict[str, Any]:
+    """What decides about ids; `trim_offsets` is about places in the text."""
+    return {key: value for key, value in step.items() if key != "trim_offsets"}
 
 
 def _check_words(tokenizer: Tokenizer, tokens: list[str]) -> None:

@@ -28,7 +28,7 @@ from tritwise.formats.gguf_container import GGUFEntry, write_container
 from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name, q_or_k
 from tritwise.formats.gguf_packing import TYPE_NUMBERS, pack_floats, pack_ternary
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
-from tritwise.formats.gguf_vocabulary import tokenizer_metadata, whole_tokenizer
+from tritwise.formats.gguf_vocabulary import control_tokens, tokenizer_metadata, whole_tokenizer
 from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import linear_names
 
@@ -62,7 +62,7 @@ def write_gguf(out: str | Path, config: ModelConfig, read: Read, *, ternary_type
         metadata |= whole_tokenizer(tokenizer) if ids_only else tokenizer_metadata(tokenizer, config.vocab_size)
     else:
         metadata["tokenizer.ggml.model"] = "no_vocab"
-    metadata |= _control_tokens(config)
+    metadata |= control_tokens(config, tokenizer)
     if chat_template is not None:
         metadata["tokenizer.chat_template"] = chat_template
     entries = _entries(config, architecture, read, ternary_type, float_type)
@@ -119,14 +119,6 @@ def _scaling(config: ModelConfig) -> dict[str, Any]:
                 "rope.scaling.original_context_length": scaling.original_max_position_embeddings}
     raise TritwiseError("the model cannot be written as GGUF",
                         why=f"its rope_scaling ({scaling.rope_type}) with these settings has no counterpart there")
-
-
-def _control_tokens(config: ModelConfig) -> dict[str, Any]:
-    """Ids of the control tokens. A text begins with the id that `TextCodec.document` puts before it."""
-    start = config.bos_token_id if config.bos_token_id is not None else next(iter(config.eos_token_ids), None)
-    ids = {"bos": start, "eos": next(iter(config.eos_token_ids), None), "padding": config.pad_token_id}
-    return {f"tokenizer.ggml.{role}_token_id": value for role, value in ids.items() if value is not None} | {
-        "tokenizer.ggml.add_bos_token": start is not None, "tokenizer.ggml.add_eos_token": False}
 
 
 def _entries(config: ModelConfig, architecture: str, read: Read, ternary_type: str,

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import read_text
 from tritwise.config import ModelConfig
-from tritwise.config.tokens import KNOWN_FIM_TOKENS
+from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
 
 
 def parse_tokenizer(content: str, source: Path) -> Tokenizer:
@@ -19,6 +19,20 @@ def parse_tokenizer(content: str, source: Path) -> Tokenizer:
         raise
     except BaseException as error:  # plain Exception for most of what the library cannot read; a panic is not even one
         raise TritwiseError(f"{source} is not readable as a tokenizer", why=str(error)) from None
+
+
+def around_texts(tokenizer: Tokenizer, config: ModelConfig) -> tuple[list[int], list[int]]:
+    """The ids before and behind every text: those that the tokenizer.json's `post_processor` puts there.
+
+    Without a post-processor, and with an end-of-text token as the tokenizers that we train have, a text begins with the
+    id that the model calls its beginning, or else with that end: documents follow each other so in training.
+    """
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if tokenizer.post_processor is None and end is not None:
+        return [end if config.bos_token_id is None else config.bos_token_id], []
+    bare, whole = (tokenizer.encode("a", add_special_tokens=added).ids for added in (False, True))
+    at = next((at for at in range(len(whole)) if whole[at:at + len(bare)] == bare), 0)
+    return whole[:at], whole[at + len(bare):]
 
 
 def tokenizer_config(tokenizer_file: Path, config: ModelConfig) -> tuple[bytes, dict[str, Any]]:

@@ -40,7 +40,7 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 def write_model(
     out: str | Path, config: ModelConfig, tensors: Mapping[str, np.ndarray], *, form: Form,
     linear_class: LinearClass = "autobitlinear", dtype: FloatType = "bfloat16",
-    tokenizer_file: Path | None = None, extra: Mapping[str, Any] | None = None,
+    tokenizer_file: Path | None = None, chat_template: str | None = None, extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write latent weights as the directory `out`, whole or not at all.
 
@@ -48,7 +48,8 @@ def write_model(
     them). `packed` quantises the linears from the given values (absmean, or sign for binary), so float32 masters
     give the codes of the trained model; `online` rounds them to `dtype` first, so only float32 keeps all codes.
     `dtype` is that of everything that is not packed. `tokenizer_file` is copied as tokenizer.json, with a
-    tokenizer_config.json for transformers; `extra` maps more file names (provenance.json) to JSON values.
+    tokenizer_config.json for transformers; `chat_template` becomes chat_template.jinja; `extra` maps more file names
+    (provenance.json) to JSON values.
 
     Raises TritwiseError, before anything is written, for missing, unexpected, misshapen or non-finite tensors, for
     rows that Hugging Face's layer cannot hold, for a form that does not fit `linear_type`, and when `out` is
@@ -59,11 +60,12 @@ def write_model(
     if form != "packed":
         quantisation = QuantizationConfig(linear_class="autobitlinear", quantization_mode="online")
         stored = config.with_changes(quantization_config=quantisation) if form == "online" else config
-        _write(Path(out), stored, _as_type(weights, dtype), dtype, tokenizer_file, extra)
+        _write(Path(out), stored, _as_type(weights, dtype), dtype, tokenizer_file, chat_template, extra)
         return
     check_rows(config, linear_names(config))
     write_quantised(out, config, {name: quantise(config, name, array) for name, array in weights.items()},
-                    linear_class=linear_class, dtype=dtype, tokenizer_file=tokenizer_file, extra=extra)
+                    linear_class=linear_class, dtype=dtype, tokenizer_file=tokenizer_file, chat_template=chat_template,
+                    extra=extra)
 
 
 def quantise(config: ModelConfig, name: str, latent: np.ndarray) -> np.ndarray | TernaryTensor:
@@ -76,7 +78,7 @@ def quantise(config: ModelConfig, name: str, latent: np.ndarray) -> np.ndarray |
 def write_quantised(
     out: str | Path, config: ModelConfig, tensors: Mapping[str, np.ndarray | TernaryTensor], *,
     linear_class: LinearClass = "autobitlinear", dtype: FloatType = "bfloat16",
-    tokenizer_file: Path | None = None, extra: Mapping[str, Any] | None = None,
+    tokenizer_file: Path | None = None, chat_template: str | None = None, extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model whose linears are `TernaryTensor`s already, as `write_model` does with form `packed`.
 
@@ -103,7 +105,8 @@ def write_quantised(
                                 "it must be positive, and so must its inverse")
         stored |= {name: tensor.packed, f"{name}_scale": scale}
     quantisation = QuantizationConfig(linear_class=linear_class, quantization_mode="offline")
-    _write(Path(out), config.with_changes(quantization_config=quantisation), stored, dtype, tokenizer_file, extra)
+    _write(Path(out), config.with_changes(quantization_config=quantisation), stored, dtype, tokenizer_file,
+           chat_template, extra)
 
 
 def _check_form(config: ModelConfig, form: str) -> None:
@@ -180,7 +183,7 @@ def check_out(out: Path) -> None:
 
 
 def _write(out: Path, config: ModelConfig, stored: dict[str, np.ndarray], dtype: str,
-           tokenizer_file: Path | None, extra: Mapping[str, Any] | None) -> None:
+           tokenizer_file: Path | None, chat_template: str | None, extra: Mapping[str, Any] | None) -> None:
     if dtype == "float16" and config.hidden_act == "relu2":
         raise TritwiseError("a relu2 model cannot be written as float16",
                             why="squared ReLU passes float16's largest number, 65504, and other readers would "
@@ -203,4 +206,6 @@ def _write(out: Path, config: ModelConfig, stored: dict[str, np.ndarray], dtype:
             atomic_write_json(directory / name, content)
         if tokenizer is not None:
             atomic_write(directory / "tokenizer.json", tokenizer)
+        if chat_template is not None:
+            atomic_write(directory / "chat_template.jinja", chat_template)
         save_file(stored, directory / WEIGHTS, metadata={"format": "pt"})

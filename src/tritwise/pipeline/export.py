@@ -12,7 +12,8 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write, read_text, sha256_file
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import END_OF_TEXT, PAD
-from tritwise.formats import TernaryTensor, open_model, write_gguf, write_model, write_quantised
+from tritwise.formats import TernaryTensor, chat_template, open_model, write_gguf, write_model, write_quantised
+from tritwise.formats.gguf_values import I2SLayout
 from tritwise.formats.gguf_writer import FloatType as GGUFFloatType
 from tritwise.formats.gguf_writer import TernaryType
 from tritwise.formats.tokenizer_files import parse_tokenizer
@@ -31,8 +32,10 @@ class Source:
     config: ModelConfig
     read: Callable[[str], np.ndarray | TernaryTensor]
     tokenizer: str | None
+    chat_template: str | None = None
     tensors: dict[str, np.ndarray] | None = None
     provenance: dict[str, Any] | None = None
+    opens: bool = False  # by its path alone, in the engine
 
     def names(self) -> tuple[str, ...]:
         """Every tensor's name."""
@@ -44,7 +47,7 @@ def is_checkpoint(path: Path) -> bool:
     return (path / "checkpoints").is_dir() or (path / "state.json").is_file()
 
 
-def open_source(path: Path, tokenizer_file: Path | None = None) -> Source:
+def open_source(path: Path, tokenizer_file: Path | None = None, *, i2s_layout: I2SLayout | None = None) -> Source:
     """A checkpoint (or the newest one of a training directory) with its tokenizer, or a model that `open_model` opens.
 
     A checkpoint's ids of end of text and padding come from the tokenizer. A model's own tokenizer is kept, unless
@@ -56,8 +59,10 @@ def open_source(path: Path, tokenizer_file: Path | None = None) -> Source:
     given = None if tokenizer_file is None else read_text(tokenizer_file, what="a tokenizer")
     if is_checkpoint(Path(path)):
         return _checkpoint(Path(path), given, tokenizer_file)
-    model = open_model(path)
-    return Source(Path(path), model.config, model.read, model.tokenizer_json() if given is None else given)
+    model = open_model(path, i2s_layout=i2s_layout)
+    template = chat_template(model)
+    return Source(model.path, model.config, model.read, model.tokenizer_json() if given is None else given,
+                  None if template is None else template.source, opens=i2s_layout is None)
 
 
 def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) -> Source:
@@ -73,7 +78,8 @@ def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) 
     config = config.with_changes(**{key: value for key, value in ids.items() if value is not None})
     provenance = {"checkpoint": newest.name, "sha256": sha256_file(newest / "model.safetensors"),
                   "tokenizer_sha256": sha256_file(tokenizer_file)}
-    return Source(path, config, lambda name: quantise(config, name, tensors[name]), tokenizer, tensors, provenance)
+    return Source(path, config, lambda name: quantise(config, name, tensors[name]), tokenizer,
+                  tensors=tensors, provenance=provenance)
 
 
 def export_directory(source: Source, out: Path, *, form: Form | None = None,
@@ -93,7 +99,8 @@ def export_directory(source: Source, out: Path, *, form: Form | None = None,
         if source.tokenizer is not None:
             tokenizer = Path(scratch) / "tokenizer.json"
             atomic_write(tokenizer, source.tokenizer)
-        options: dict[str, Any] = {"dtype": dtype, "tokenizer_file": tokenizer, "extra": extra}
+        options: dict[str, Any] = {"dtype": dtype, "tokenizer_file": tokenizer,
+                                   "chat_template": source.chat_template, "extra": extra}
         names = source.config.tensor_shapes()
         if source.tensors is not None:
             write_model(out, source.config, source.tensors, form=form, linear_class=linear_class, **options)
@@ -113,18 +120,18 @@ def export_gguf(source: Source, out: Path, *, ternary_type: TernaryType = "TQ2_0
     if float_type is None and source.tensors is not None:
         float_type = "BF16"
     write_gguf(out, source.config, source.read, ternary_type=ternary_type, float_type=float_type,
-               tokenizer=source.tokenizer, ids_only=ids_only)
+               tokenizer=source.tokenizer, chat_template=source.chat_template, ids_only=ids_only)
 
 
 def verify_export(source: Source, out: Path) -> str:
     """What was found equal between a model and what was made of it, in one line.
 
-    Every tensor is read back. A model that the engine opens also has to make the same predictions; a checkpoint has
-    latent weights only. Raises TritwiseError, with the first difference, when the two are not the same model.
+    Every tensor is read back. A model that the engine opens as it is also has to make the same predictions.
+    Raises TritwiseError, with the first difference, when the two are not the same model.
     """
     from tritwise.evaluate import compare_weights, verify
 
-    if source.tensors is None:
+    if source.opens:
         report = verify(source.path, out)
         tensors, differences, found = report.tensors, list(report.differences), report.predictions
     else:

@@ -17,7 +17,7 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
            form: Literal["packed", "online", "float"] | None = None,
            linear_class: Literal["bitlinear", "autobitlinear"] | None = None,
            dtype: Literal["bfloat16", "float16", "float32"] | None = None, tokenizer: Path | None = None,
-           no_verify: bool = False) -> None:
+           i2s_layout: Literal["x86", "arm", "rows"] | None = None, no_verify: bool = False) -> None:
     """Write a model as a Hugging Face directory or a GGUF file that other programs open, too.
 
     Parameters
@@ -42,6 +42,8 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
         hf: type of everything that is not packed; theirs if not given (bfloat16 from a checkpoint).
     tokenizer
         The tokenizer.json; the model's or its run's own if not given.
+    i2s_layout
+        MODEL's layout of I2_S: x86 if not given; arm; rows: x86 without ACT_PARALLEL. Files do not say it.
     no_verify
         Do not read the result back and compare it with the model.
     """
@@ -56,7 +58,7 @@ def export(model: Path, out: Path, /, *, to: Literal["hf", "gguf"] | None = None
     if is_checkpoint(model):
         require("reading a training checkpoint", "torch")
         tokenizer = tokenizer or _tokenizer_of(model)
-    source = open_source(model, tokenizer)
+    source = open_source(model, tokenizer, i2s_layout=i2s_layout)
     if to == "hf":
         export_directory(source, out, **given)
     else:

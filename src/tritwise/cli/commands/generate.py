@@ -6,25 +6,31 @@ from pathlib import Path
 from tritwise.cli.options import RopeScalingName
 from tritwise.cli.options import rope_scaling as scaling_of
 from tritwise.cli.output import Text, Texts
+from tritwise.common.errors import TritwiseError
 from tritwise.engine import Completion, Model, load
 
 
-def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_tokens: int = 128,
+def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = None, system: Text | None = None,
+             suffix: Text | None = None, max_tokens: int = 128,
              temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, seed: int = 0,
              repetition_penalty: float = 1.0, frequency_penalty: float = 0.0, presence_penalty: float = 0.0,
              stop: Texts = (), speculate: str | None = None, threads: int | None = None, kernel: str | None = None,
              head: str | None = None, context: int | None = None, cache_type: str = "f16",
              rope_scaling: RopeScalingName | None = None, rope_scale: float | None = None) -> None:
-    """Complete a prompt, or fill the gap between --prompt and --suffix.
+    """Complete a prompt, fill the gap between --prompt and --suffix, or answer --chat.
 
     The text goes to standard output, one line of statistics to standard error.
 
     Parameters
     ----------
     model
-        The model directory.
+        A directory, a GGUF file, or org/name.
     prompt
         Text to continue; - is standard input.
+    chat
+        A message to answer; - is standard input.
+    system
+        What stands before a chat.
     suffix
         Text behind the gap that is to be filled.
     max_tokens
@@ -64,18 +70,36 @@ def generate(model: Path, /, *, prompt: Text, suffix: Text | None = None, max_to
     rope_scale
         By how much; as far as --context when not given.
     """
-    text = sys.stdin.read() if prompt == "-" else prompt
+    _check(prompt, chat, system, suffix)
+    text = prompt if chat is None else chat
+    text = sys.stdin.read() if text == "-" else text
     settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "seed": seed, "repetition_penalty": repetition_penalty, "frequency_penalty": frequency_penalty,
                 "presence_penalty": presence_penalty, "stop": stop}
     with load(model, threads=threads, kernel=kernel, head=head, context=context, cache_type=cache_type, slots=1,
               rope_scaling=scaling_of(rope_scaling, rope_scale), speculation=speculate) as opened:
-        stream = opened.stream(text, **settings) if suffix is None else opened.stream_infill(text, suffix, **settings)
+        if chat is not None:
+            messages = [] if system is None else [{"role": "system", "content": system}]
+            stream = opened.stream_chat([*messages, {"role": "user", "content": text}], **settings)
+        elif suffix is not None:
+            stream = opened.stream_infill(text, suffix, **settings)
+        else:
+            stream = opened.stream(text, **settings)
         with stream:
             for piece in stream:
                 print(piece, end="", flush=True)
             print()
             print(statistics(opened, stream.completion), file=sys.stderr)
+
+
+def _check(prompt: str | None, chat: str | None, system: str | None, suffix: str | None) -> None:
+    if (prompt is None) == (chat is None):
+        raise TritwiseError("there is nothing to continue" if chat is None else "there are a prompt and a chat",
+                            why="either --prompt or --chat is needed", fix="--prompt 'def add(a, b):'")
+    if chat is None and system is not None:
+        raise TritwiseError("--system needs --chat", why="it is the first message of a chat")
+    if chat is not None and suffix is not None:
+        raise TritwiseError("--suffix needs --prompt", why="a chat has no gap to fill")
 
 
 def statistics(model: Model, result: Completion) -> str:

@@ -28,7 +28,7 @@ CONSTRUCTS = """
 {% set text %}inside {{ n }}{% endset %}{{ text|upper }}{% set up | upper %}abc{% endset %}{{ up }}
 {% generation %}answer{% endgeneration %}{% raw %}{{ not run }}{% endraw %}{# nothing #}end
 {{ messages[2].content | selectattr('type', '==', 'text') | map(attribute='text') | join('') }}{{ messages[2]['content'][0]['text'] }}{{ messages|map('length')|list }}
-{{ loop is defined }}{{ dict(a=1).a }}{{ tool['parameters']['type'] }}{{ messages[0].nothing }}{{ messages.0.role }}
+{{ loop is defined }}{{ dict(a=1).a }}{{ tool['parameters']['type'] }}{{ messages[0].nothing }}{{ messages.0.role }}{{ [nothing] }}
 """.strip().splitlines()
 
 NEST = "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"

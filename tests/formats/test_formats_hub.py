@@ -40,6 +40,7 @@ def hub(monkeypatch, tmp_path):
 
 
 def use(monkeypatch, endpoint, cache=None):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # as it may be set for all other tests
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     if cache is not None:
@@ -230,7 +231,8 @@ def test_names_are_told_from_paths(text, expected):
 def test_the_command_line_and_load_take_names(hub, tmp_path, make_directory):
     path = make_directory(tie_word_embeddings=True)
     hub.add(NAME, {each.name: each.read_bytes() for each in path.iterdir()})
-    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"),
+                                "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
     command = [sys.executable, "-m", "tritwise.cli.app", "inspect", NAME, "--json"]
     first = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr

@@ -94,7 +94,7 @@ class Marks:
         if value is None or isinstance(value, bool | int | float):
             return str(value)
         if isinstance(value, Undefined):
-            return ""
+            return "Undefined" if inside else ""
         if isinstance(value, list | tuple):
             parts = ", ".join(self.text(item, True) for item in value)
             single = "," if isinstance(value, tuple) and len(value) == 1 else ""

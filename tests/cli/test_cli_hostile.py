@@ -173,3 +173,12 @@ def test_nothing_is_exported_from_malformed_files_beside_the_weights(checkpoint,
     assert len(message) <= 3
     assert error[1].out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_without_its_unknown_token_gets_three_lines(tmp_path, capsys, text):
+    path = write_good(tmp_path / "model")
+    words = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+             "max_input_chars_per_word": 100, "vocab": {"a": 0}}
+    (path / TOKENIZER).write_text(json.dumps(tokenizer() | {"model": words, "added_tokens": []}))
+    for command in (("generate", path, "--prompt", "b"), ("perplexity", path, text)):
+        assert "cannot take the text apart" in refused(capsys, *command)

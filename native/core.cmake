@@ -20,6 +20,7 @@ set(core_sources
   limits.cpp
   memory.cpp
   model.cpp
+  gguf.cpp
   packing.cpp
   sampling.cpp
   tensor_file.cpp

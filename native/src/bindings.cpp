@@ -16,6 +16,7 @@
 #include <stdexcept>
 
 #include "cpu.hpp"
+#include "gguf.hpp"
 #include "kernels.hpp"
 #include "limits.hpp"
 #include "memory.hpp"
@@ -59,6 +60,25 @@ static nb::dict cpu_info_dict() {
     if (info.l1d_bytes) result["l1d_bytes"] = info.l1d_bytes;
     if (info.l2_bytes) result["l2_bytes"] = info.l2_bytes;
     if (info.l3_bytes) result["l3_bytes"] = info.l3_bytes;
+    return result;
+}
+
+static Output<std::uint8_t> unpack_gguf_matrix(const std::string& type, Input<std::uint8_t, 1> data, int rows, int k,
+                                               int head_dim, int threads) {
+    const GgufType kind = gguf_type(type);
+    check_threads(threads);
+    if (gguf_bytes(kind, rows, k) != static_cast<std::int64_t>(data.shape(0)))
+        throw std::invalid_argument("data has not the length of a matrix of " + type + " with these rows and k");
+    if (head_dim < 0 || head_dim % 2 || (head_dim && rows % head_dim))
+        throw std::invalid_argument("head_dim must be 0, or even and a divisor of rows");
+    auto result = new_array<std::uint8_t>(
+        {static_cast<std::size_t>(packed_stripes(rows)), static_cast<std::size_t>(k)});
+    bool valid;
+    {
+        const nb::gil_scoped_release released;
+        valid = unpack_gguf(kind, data.data(), rows, k, head_dim, result.data(), threads);
+    }
+    if (!valid) throw std::invalid_argument("data: not ternary, a field holds 3; codes + 1 are 0, 1, 2");
     return result;
 }
 
@@ -372,6 +392,8 @@ NB_MODULE(_native, m) {
     m.def("ternary_product", &ternary_product, "x_codes"_a, "packed"_a, "rows"_a, "kernel"_a, "threads"_a,
           "Exact accumulators int32 [M, N] of int8 codes [M, K] and packed ternary weights uint8 [ceil(N/4), "
           "K].");
+    m.def("unpack_gguf", &unpack_gguf_matrix, "type"_a, "data"_a, "rows"_a, "k"_a, "head_dim"_a, "threads"_a,
+          "Codes of a ternary GGUF tensor as uint8 [ceil(rows / 4), k] in Hugging Face's row stripes.");
     m.def("release_unused_memory", &release_unused_memory, nb::call_guard<nb::gil_scoped_release>(),
           "Gives memory that the C library keeps for later back to the system, where it can.");
     m.def("measure_read_bandwidth", &read_bandwidth, "threads"_a, "size_bytes"_a, "repeats"_a,

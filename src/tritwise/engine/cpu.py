@@ -9,7 +9,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.engine.backend import BackendInfo, Batch, Output, available_cores
 from tritwise.engine.native import native
-from tritwise.formats import FileTensor, TernaryTensor
+from tritwise.formats import FileTensor, GGUFCodes, TernaryTensor
 
 HEADS = ("int8", "int4", "f16", "stored")
 CACHE_TYPES = ("f16", "f32", "int8", "int4")
@@ -27,6 +27,15 @@ def kernels() -> list[str]:
 def release_unused_memory() -> None:
     """Give memory that the C library keeps for later back to the system, where it can."""
     native().release_unused_memory()
+
+
+def _unpacked(codes: GGUFCodes, threads: int) -> TernaryTensor:
+    try:
+        packed = native().unpack_gguf(codes.type, codes.data, *codes.shape, codes.head_dim, threads)
+    except ValueError:
+        codes.refuse()
+        raise
+    return TernaryTensor(packed, np.array([codes.scale], np.float32), codes.shape)
 
 
 class _NativeCache:
@@ -51,13 +60,13 @@ class CpuBackend:
     not given (fewer with fewer slots). A page takes memory when it is first written.
 
     `tensors` gives every tensor of `config.tensor_shapes()` once, by name: a `TernaryTensor`, an array of float32,
-    float16 or bfloat16, or a `FileTensor`. Arrays are repacked and dropped before the next one is asked for; files are
+    float16 or bfloat16, a `FileTensor`, or `GGUFCodes`. Arrays are repacked and dropped before the next one is asked for; files are
     read in pieces at the end, and of an embedding in a file only the rows that tokens need, when they need them.
     `head_pass` is "two" (the most likely id by one plane of the 8-bit head and exact rescoring) or "one".
     Raises TritwiseError for an unknown kernel or head, and for weights that do not fit the configuration.
     """
 
-    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, TernaryTensor | NDArray | FileTensor]], *,
+    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, TernaryTensor | GGUFCodes | NDArray | FileTensor]], *,
                  threads: int | None = None, kernel: str | None = None, head: str | None = None,
                  head_pass: str = "two", slots: int = 4, context: int | None = None, cache_type: str = "f16",
                  cache_tokens: int | None = None) -> None:
@@ -111,7 +120,7 @@ class CpuBackend:
                 if isinstance(tensor, FileTensor):
                     files[name] = tensor
                 else:
-                    self._set(name, tensor)
+                    self._set(name, tensor, threads)
                 del tensor
             self._set_files(files)
             self._model.finish()
@@ -141,7 +150,9 @@ class CpuBackend:
         """
         return self._model.profile
 
-    def _set(self, name: str, tensor: TernaryTensor | NDArray) -> None:
+    def _set(self, name: str, tensor: TernaryTensor | GGUFCodes | NDArray, threads: int) -> None:
+        if isinstance(tensor, GGUFCodes):
+            tensor = _unpacked(tensor, threads)
         if isinstance(tensor, TernaryTensor):
             scales = tensor.scales if tensor.scales.size == 1 else tensor.row_scales()
             self._model.set_ternary(name, tensor.packed, tensor.shape[0], scales)

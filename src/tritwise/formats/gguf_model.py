@@ -10,9 +10,13 @@ tensors that are missing, superfluous or of another shape. A matrix of the bitne
 has to hold -s, 0 and +s only, as llama.cpp's converter writes it, and is read as those codes.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
 from tritwise.formats.gguf_config import architecture, model_config
@@ -20,9 +24,28 @@ from tritwise.formats.gguf_file import GGUFFile
 from tritwise.formats.gguf_names import gguf_name, q_or_k
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_types import GGUF_TYPES
-from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, I2SLayout, floats, ternary
+from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, I2SLayout, floats, ternary, ternary_scale
 from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import FileTensor, all_finite, linear_names
+
+
+@dataclass(frozen=True)
+class GGUFCodes:
+    """A ternary matrix as the file holds it: the bytes of a type, for `_native.unpack_gguf`.
+
+    `scale` multiplies. `head_dim` is 0, or that of q or k whose rows lie in pairs (`Architecture.interleaved`).
+    """
+
+    type: str
+    data: NDArray[np.uint8]
+    shape: tuple[int, int]
+    scale: np.float32
+    head_dim: int
+    read: Callable[[], np.ndarray | TernaryTensor]
+
+    def refuse(self) -> None:
+        """Raise the TritwiseError that says what is wrong with the bytes."""
+        self.read()
 
 
 class GGUFModel:
@@ -84,10 +107,19 @@ class GGUFModel:
         except TritwiseError as error:
             raise self._error(name, error.why or error.what) from None
 
-    def source(self, name: str) -> FileTensor | np.ndarray | TernaryTensor:
+    def source(self, name: str) -> FileTensor | GGUFCodes | np.ndarray | TernaryTensor:
         """Where a weight lies in the file, if it lies there as the engine takes it; else its values, as `read` does."""
         tensor = self._file.tensors[gguf_name(name)]
         kind = GGUF_TYPES[tensor.type].name
+        if name in self._linears and kind in TERNARY_TYPES and self._i2s_layout == "x86":
+            data, shape = self._file.bytes_of(gguf_name(name)), self._shapes[name]
+            try:
+                scale, whole = ternary_scale(tensor.type, data, shape)
+                if whole:
+                    return GGUFCodes(kind, data, shape, self._scaled(name, scale),
+                                     self.config.head_dim if self._rotated(name) else 0, partial(self.read, name))
+            except TritwiseError as error:
+                raise self._error(name, error.why or error.what) from None
         if name in self._linears or kind not in PLAIN_TYPES or self._rotated(name):
             return self.read(name)
         return FileTensor(self._file.descriptor, tensor.start, PLAIN_TYPES[kind].name, self._shapes[name], 1.0, False,

@@ -44,13 +44,28 @@ def ternary(number: int, data: Bytes, shape: tuple[int, int],
     scale that is not positive and finite, and where parts of the tensor have different scales: that is another model
     than codes times one scale.
     """
-    kind = _checked(number, data, shape)
-    decode = _I2_S[i2s_layout] if kind.name == "I2_S" else _TERNARY[kind.name]
-    fields, scales = decode(data, *shape)
+    scale, whole = ternary_scale(number, data, shape)
+    kind = GGUF_TYPES[number]
+    fields = (_I2_S[i2s_layout] if kind.name == "I2_S" else _FIELDS[kind.name])(data, *shape)
     if fields.max() > 2:
         raise TritwiseError("the tensor is not ternary", why=f"a field of {kind.name} holds {int(fields.max())}; "
                             "codes + 1 are 0, 1, 2")
-    # A block of zeros has the scale 0 when it was quantised by itself, and any scale means the same for it.
+    codes = fields.view(np.int8) - np.int8(1)
+    if not whole:
+        scales = _SCALES[kind.name](data, *shape)
+        idle = codes.reshape(scales.size, -1)[scales == 0]
+        codes.reshape(scales.size, -1)[scales == 0] = np.zeros_like(idle)
+    return codes, scale
+
+
+def ternary_scale(number: int, data: Bytes, shape: tuple[int, int]) -> tuple[np.float32, bool]:
+    """The scale that multiplies the codes, and whether every part of the tensor has it.
+
+    A block of zeros has the scale 0 when it was quantised by itself; any scale means the same for it, and its fields
+    mean nothing. Raises as `ternary` does.
+    """
+    kind = _checked(number, data, shape)
+    scales = _SCALES[kind.name](data, *shape)
     used = scales[scales != 0]
     scale = np.float32(used[0]) if used.size else np.float32(0)
     if not (np.isfinite(used).all() and scale > 0):
@@ -59,11 +74,7 @@ def ternary(number: int, data: Bytes, shape: tuple[int, int],
     if (used != scale).any():
         raise TritwiseError("the tensor has several scales", why=f"{kind.name} stores {len(np.unique(used))} different "
                             f"ones, from {float(used.min())} to {float(used.max())}; a ternary matrix here has one")
-    codes = fields.view(np.int8) - np.int8(1)
-    if scales.size > 1 and used.size < scales.size:
-        idle = codes.reshape(scales.size, -1)[scales == 0]
-        codes.reshape(scales.size, -1)[scales == 0] = np.zeros_like(idle)
-    return codes, scale
+    return scale, used.size == scales.size
 
 
 def _checked(number: int, data: Bytes, shape: tuple[int, ...]):
@@ -123,54 +134,56 @@ _FLOATS: dict[str, Callable[[Bytes], NDArray[np.float32]]] = {
     "Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_K": _q4_k, "Q6_K": _q6_k}
 
 
-def _tq1_0(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+def _tq1_0(data: Bytes, out: int, inner: int) -> Bytes:
     blocks = data.reshape(-1, 54)
     parts = [_trits(blocks[:, :32], 5), _trits(blocks[:, 32:48], 5), _trits(blocks[:, 48:52], 4)]
-    fields = np.concatenate([part.reshape(len(blocks), -1) for part in parts], axis=1)
-    return fields.reshape(out, inner), _half(blocks[:, 52:]).reshape(-1)
+    return np.concatenate([part.reshape(len(blocks), -1) for part in parts], axis=1).reshape(out, inner)
 
 
-def _tq2_0(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
-    blocks = data.reshape(-1, 66)
-    return _crumbs(blocks[:, :64].reshape(-1, 2, 32)).reshape(out, inner), _half(blocks[:, 64:]).reshape(-1)
+def _tq2_0(data: Bytes, out: int, inner: int) -> Bytes:
+    return _crumbs(data.reshape(-1, 66)[:, :64].reshape(-1, 2, 32)).reshape(out, inner)
 
 
-def _i2_s(data: Bytes, out: int, inner: int, group: int = 32) -> tuple[Bytes, NDArray[np.float32]]:
-    packed = data[:-32].reshape(-1, group)
-    return _crumbs(packed)[:, ::-1].reshape(out, inner), data[-32:-28].copy().view("<f4")
+def _i2_s(data: Bytes, out: int, inner: int, group: int = 32) -> Bytes:
+    return _crumbs(data[:-32].reshape(-1, group))[:, ::-1].reshape(out, inner)
 
 
-def _i2_s_rows(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
+def _i2_s_rows(data: Bytes, out: int, inner: int) -> Bytes:
     if out % 4:
         raise TritwiseError("the tensor is not in this layout", why=f"four rows share a byte, and there are {out}")
-    packed = data[:-32].reshape(out // 4, inner)
-    return _crumbs(packed)[:, ::-1].reshape(out, inner), data[-32:-28].copy().view("<f4")
+    return _crumbs(data[:-32].reshape(out // 4, inner))[:, ::-1].reshape(out, inner)
 
 
-def _iq1_bn(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
-    rows = data.reshape(out, -1)
-    blocks = rows[:, 2:].reshape(-1, 13)
+def _iq1_bn(data: Bytes, out: int, inner: int) -> Bytes:
+    blocks = data.reshape(out, -1)[:, 2:].reshape(-1, 13)
     fives = _trits(blocks[:, :12].reshape(-1, 4, 3), 5)[:, :, ::-1]  # [.., 5, 3]; the last digit first
     singles = _trits(blocks[:, 12:], 5)[:, 4:0:-1]
-    fields = np.concatenate([fives.swapaxes(-1, -2).reshape(-1, 4, 15), singles], axis=2)
-    return fields.reshape(out, inner), _half(rows[:, :2]).reshape(-1)
+    return np.concatenate([fives.swapaxes(-1, -2).reshape(-1, 4, 15), singles], axis=2).reshape(out, inner)
 
 
-def _iq2_bn(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
-    rows = data.reshape(out, -1)
-    return (_crumbs(rows[:, 4:].reshape(-1, 16)).reshape(out, inner),
-            np.ascontiguousarray(rows[:, :4]).view("<f4").reshape(-1))
+def _iq2_bn(data: Bytes, out: int, inner: int) -> Bytes:
+    return _crumbs(data.reshape(out, -1)[:, 4:].reshape(-1, 16)).reshape(out, inner)
 
 
-def _iq2_bn_r4(data: Bytes, out: int, inner: int) -> tuple[Bytes, NDArray[np.float32]]:
-    fours = data.reshape(out // 4, -1)
-    packed = fours[:, 16:].reshape(out // 4, inner // 16, 4, 4)  # byte i of row k: columns 16 l + 4 f + i
-    return (_crumbs(packed).transpose(0, 2, 1, 3, 4).reshape(out, inner),
-            np.ascontiguousarray(fours[:, :16]).view("<f4").reshape(-1))
+def _iq2_bn_r4(data: Bytes, out: int, inner: int) -> Bytes:
+    packed = data.reshape(out // 4, -1)[:, 16:].reshape(out // 4, inner // 16, 4, 4)  # byte i of row k: 16 l + 4 f + i
+    return _crumbs(packed).transpose(0, 2, 1, 3, 4).reshape(out, inner)
 
 
-_TERNARY: dict[str, Callable[[Bytes, int, int], tuple[Bytes, NDArray[np.float32]]]] = {
+def _single(columns: Bytes) -> NDArray[np.float32]:
+    return np.ascontiguousarray(columns).view("<f4").reshape(-1)
+
+
+_FIELDS: dict[str, Callable[[Bytes, int, int], Bytes]] = {
     "TQ1_0": _tq1_0, "TQ2_0": _tq2_0, "I2_S": _i2_s, "IQ1_BN": _iq1_bn, "IQ2_BN": _iq2_bn, "IQ2_BN_R4": _iq2_bn_r4}
-_I2_S: dict[I2SLayout, Callable[[Bytes, int, int], tuple[Bytes, NDArray[np.float32]]]] = {
+_I2_S: dict[I2SLayout, Callable[[Bytes, int, int], Bytes]] = {
     "x86": _i2_s, "arm": partial(_i2_s, group=16), "rows": _i2_s_rows}
-TERNARY_TYPES = frozenset(_TERNARY)
+_SCALES: dict[str, Callable[[Bytes, int, int], NDArray[np.float32]]] = {
+    "TQ1_0": lambda data, out, inner: _half(data.reshape(-1, 54)[:, 52:]).reshape(-1),
+    "TQ2_0": lambda data, out, inner: _half(data.reshape(-1, 66)[:, 64:]).reshape(-1),
+    "I2_S": lambda data, out, inner: _single(data[-32:-28]),
+    "IQ1_BN": lambda data, out, inner: _half(data.reshape(out, -1)[:, :2]).reshape(-1),
+    "IQ2_BN": lambda data, out, inner: _single(data.reshape(out, -1)[:, :4]),
+    "IQ2_BN_R4": lambda data, out, inner: _single(data.reshape(out // 4, -1)[:, :16]),
+}
+TERNARY_TYPES = frozenset(_FIELDS)

@@ -11,6 +11,7 @@ from tritwise.engine.backend import BackendInfo, Batch, Output, available_cores
 from tritwise.engine.native import native
 from tritwise.formats import FileTensor, GGUFCodes, TernaryTensor
 
+Weight = TernaryTensor | GGUFCodes | NDArray | FileTensor
 HEADS = ("int8", "int4", "f16", "stored")
 CACHE_TYPES = ("f16", "f32", "int8", "int4")
 # Full sequences that the cache has room for when `cache_tokens` is not given.
@@ -59,14 +60,15 @@ class CpuBackend:
     The caches share pages; there are enough for `cache_tokens` positions in all, rounded up, for 4 full sequences when
     not given (fewer with fewer slots). A page takes memory when it is first written.
 
-    `tensors` gives every tensor of `config.tensor_shapes()` once, by name: a `TernaryTensor`, an array of float32,
-    float16 or bfloat16, a `FileTensor`, or `GGUFCodes`. Arrays are repacked and dropped before the next one is asked for; files are
-    read in pieces at the end, and of an embedding in a file only the rows that tokens need, when they need them.
+    `tensors` gives every tensor of `config.tensor_shapes()` once, by name: a `TernaryTensor`, `GGUFCodes`, an array of
+    float32, float16 or bfloat16, or a `FileTensor`. Arrays are repacked and dropped before the next one is asked for;
+    files are read in pieces at the end, and of an embedding in a file only the rows that tokens need, when they need
+    them.
     `head_pass` is "two" (the most likely id by one plane of the 8-bit head and exact rescoring) or "one".
     Raises TritwiseError for an unknown kernel or head, and for weights that do not fit the configuration.
     """
 
-    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, TernaryTensor | GGUFCodes | NDArray | FileTensor]], *,
+    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, Weight]], *,
                  threads: int | None = None, kernel: str | None = None, head: str | None = None,
                  head_pass: str = "two", slots: int = 4, context: int | None = None, cache_type: str = "f16",
                  cache_tokens: int | None = None) -> None:

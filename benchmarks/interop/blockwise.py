@@ -36,7 +36,7 @@ def logits(opened, windows: Tensor, *, blocks: bool) -> Tensor:
             else:
                 parameter.copy_(torch.from_numpy(stored.astype("float32")))
     ours = bitlinear.quantise_activation, bitlinear.quantise_weight
-    bitlinear.quantise_weight = lambda weight, _: (weight, scales[weight.data_ptr()])
+    bitlinear.quantise_weight = lambda weight, *_: (weight, scales[weight.data_ptr()])
     if blocks:
         bitlinear.quantise_activation = q8_k
     try:

@@ -7,6 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from tritwise import TritwiseError
 from tritwise.config import ModelConfig
@@ -18,7 +20,7 @@ from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name
 from tritwise.formats.gguf_packing import TYPE_NUMBERS, stored_scale
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_vocabulary import control_tokens, tokenizer_metadata
-from tritwise.formats.writer import quantise
+from tritwise.formats.writer import deployed
 
 SIZES = {"vocab_size": 320, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 10000.0, "tie_word_embeddings": True,
@@ -30,7 +32,7 @@ TEXTS = ["def area(r):\n    return 3.14159 * r ** 2\n\n\n", "I'll DON'T we'Re 12
 
 def model(make_tensors, **changes):
     config = ModelConfig(**(SIZES | changes))
-    tensors = {name: quantise(config, name, array) for name, array in make_tensors(config).items()}
+    tensors = {name: deployed(config, name, array) for name, array in make_tensors(config).items()}
     return config, tensors
 
 
@@ -168,6 +170,31 @@ def test_rope_scaling_comes_back(tmp_path, make_tensors, scaling, arch):
     config, tensors = model(make_tensors, model_type=ARCHITECTURES[arch].model_type, rope_scaling=scaling)
     write_gguf(tmp_path / "m.gguf", config, tensors.__getitem__)
     assert open_model(tmp_path / "m.gguf").config.rope_scaling == config.rope_scaling
+
+
+def test_llama3_scaling_is_a_tensor_of_divisors(tmp_path, make_tensors):
+    scaling = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 8192}
+    config, tensors = model(make_tensors, model_type="llama", linear_type="dense", rope_scaling=scaling,
+                            rope_theta=500000.0, hidden_size=512)
+    write_gguf(tmp_path / "m.gguf", config, tensors.__getitem__)
+    assert open_model(tmp_path / "m.gguf").config.rope_scaling == config.rope_scaling
+    stored = next(t for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors if t.name == "rope_freqs.weight")
+    expected = 1 / (ROPE_INIT_FUNCTIONS["llama3"](LlamaConfig(
+        head_dim=128, rope_parameters=scaling | {"rope_theta": 500000.0}), "cpu")[0].double().numpy()
+        * 500000.0 ** (np.arange(0, 128, 2) / 128))
+    assert np.allclose(stored.data, expected, rtol=1e-6)
+    assert stored.data[0] == 1
+    assert stored.data[-1] == 32
+
+
+def test_divisors_of_no_known_scaling_are_refused(tmp_path, make_tensors):
+    config, tensors = model(make_tensors, model_type="llama", rope_theta=500000.0, hidden_size=512, rope_scaling={
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 2.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192})
+    write_gguf(tmp_path / "m.gguf", config, tensors.__getitem__)
+    with pytest.raises(TritwiseError, match=r"rope_freqs\.weight cannot be used\nwhy: it does not hold the divisors"):
+        open_model(tmp_path / "m.gguf")
 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "llama-bpe"])

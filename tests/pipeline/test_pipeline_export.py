@@ -14,6 +14,7 @@ from tritwise.data import train_tokenizer
 from tritwise.data.tokenizer import load_tokenizer
 from tritwise.formats import TernaryTensor, open_model
 from tritwise.model import Decoder
+from tritwise.model.bitlinear import quantise_weight
 from tritwise.pipeline.export import export_gguf
 from tritwise.ternary import absmean
 from tritwise.train.checkpoint import TrainState, save_checkpoint
@@ -77,6 +78,34 @@ def test_a_directory_changes_its_linear_class(run, tmp_path):
     assert b.config.quantization_config.linear_class == "bitlinear"
     name = "model.layers.0.mlp.up_proj.weight"
     assert np.array_equal(a.read(name).packed, b.read(name).packed)
+
+
+@pytest.mark.parametrize(("scale_dtype", "options"), [
+    ("float16", ["m.gguf", "--type", "tq1_0", "--float-type", "f32", "--ids-only"]),
+    ("bfloat16", ["m", "--dtype", "float32"])])
+def test_scales_rounded_in_training_are_stored_as_they_were_trained(tmp_path, capsys, run, scale_dtype, options):
+    root, _ = run
+    config = ModelConfig(**SIZES, scale_dtype=scale_dtype)
+    model = Decoder(config)
+    model.initialise(torch.Generator().manual_seed(3))
+    state = TrainState(step=1, variant="ternary", model=config.to_hf(dtype="float32"), run_key="x", threads=1)
+    save_checkpoint(tmp_path / "checkpoints", state, model, torch.optim.AdamW(model.parameters()))
+    out = tmp_path / options[0]
+    assert main(["export", str(tmp_path), str(out), "--tokenizer", str(root / "data" / "tokenizer.json"),
+                 *options[1:]]) == 0
+    assert "every code equal (scales: equal)" in capsys.readouterr().err
+    found = open_model(out)
+    for name, weight in model.named_parameters():
+        if "_proj" in name:
+            codes, scale = quantise_weight(weight.detach(), "ternary", getattr(torch, scale_dtype))
+            assert np.array_equal(found.read(name).codes(), codes.numpy())
+            assert found.read(name).scale[0] == scale.numpy()
+            assert scale != absmean(weight.detach().numpy())[1]
+    ids = [1, 40, 200, 7]
+    with torch.no_grad():
+        expected = model(torch.tensor([ids]))[0].numpy()
+    with load(out, head="stored", cache_type="f32") as engine:
+        assert np.abs(engine.logits(ids) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("layout", ["arm", "rows"])

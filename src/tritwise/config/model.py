@@ -17,6 +17,7 @@ from tritwise.config.rope import LARGEST_FLOAT, SMALLEST_FLOAT, RopeScaling, Rot
 MOST = 2**31 - 1
 PositiveInt = Annotated[int, Field(gt=0, le=MOST, strict=True)]
 PositiveFloat = Annotated[float, Field(ge=SMALLEST_FLOAT, le=LARGEST_FLOAT)]
+ScaleType = Literal["float32", "float16", "bfloat16"]
 LinearType = Literal["ternary", "binary", "dense"]
 
 class QuantizationConfig(BaseModel):
@@ -60,12 +61,16 @@ class ModelConfig(BaseModel):
     the router's softmax (divided by the sum of the chosen ones with `norm_topk_prob`), and a shared one of
     `shared_expert_intermediate_size`, unless that is None, sees every token through a sigmoid gate. The keys and the
     arithmetic are those of transformers' Qwen2-MoE. `intermediate_size` is then not used, and may be left out.
+
+    `scale_dtype` is what the scale of a quantised weight is rounded to, in training and wherever latent weights are
+    quantised, so that a file which keeps scales in that type is the trained model to the bit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_type: Literal["bitnet", "llama", "qwen3"] = "bitnet"
     linear_type: LinearType = "ternary"
+    scale_dtype: ScaleType = "float32"
     vocab_size: PositiveInt
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
@@ -281,6 +286,8 @@ class ModelConfig(BaseModel):
         architecture = {"bitnet": "BitNetForCausalLM", "llama": "LlamaForCausalLM",
                         "qwen3": "Qwen3ForCausalLM"}[self.model_type]
         written = self.model_dump(mode="json", exclude_none=True)
+        if self.scale_dtype == "float32":
+            del written["scale_dtype"]
         if self.num_experts is None:
             del written["norm_topk_prob"]
         else:

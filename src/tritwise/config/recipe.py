@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config.model import LinearType, ModelConfig, config_error
+from tritwise.config.model import LinearType, ModelConfig, ScaleType, config_error
 from tritwise.config.pre_tokenizers import STEPS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -120,6 +120,9 @@ class TrainRecipe(_Settings):
     sequence_length: Annotated[int, Field(gt=1)]
     # "auto" computes in bfloat16 where the processor multiplies it natively, in float32 elsewhere.
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    # What the scales of ternary and binary weights are rounded to, as they will be stored: float16 for GGUF's TQ1_0 and
+    # TQ2_0, bfloat16 for a model that transformers opens in bfloat16.
+    scale_dtype: ScaleType = "float32"
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     adam_eps: Positive = 1e-8
     max_grad_norm: Positive = 1.0
@@ -169,6 +172,8 @@ class Recipe(_Settings):
         defaults = {"vocab_size": self.tokenizer.vocab_size,
                     "max_position_embeddings": self.train.sequence_length}
         fixed = {"model_type": chosen.model_type, "linear_type": chosen.linear_type}
+        if chosen.linear_type != "dense":
+            defaults["scale_dtype"] = self.train.scale_dtype
         clash = sorted(set(self.model) & set(fixed))
         if clash:
             raise ValueError(f"model.{clash[0]} belongs into [variants.*]")

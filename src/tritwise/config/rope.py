@@ -181,6 +181,12 @@ def _rotary(head_dim: int, theta: float, scaling: RopeScaling | None) -> Rotary:
     return Rotary(_yarn(periods, head_dim, theta, scaling), _attention_factor(scaling))
 
 
+def rope_divisors(head_dim: int, theta: float, scaling: RopeScaling) -> NDArray[np.float32]:
+    """By how much a scaling divides each frequency, float32 [head_dim / 2]: `rope_freqs.weight` of GGUF files."""
+    plain, scaled = (rotary(head_dim, theta, each).inverse_frequencies.astype(np.float64) for each in (None, scaling))
+    return (plain / scaled).astype(np.float32)
+
+
 def _llama3(inverse: NDArray[np.float32], scaling: RopeScaling) -> NDArray[np.float32]:
     original, factor = scaling.original_max_position_embeddings, np.float32(scaling.factor)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor

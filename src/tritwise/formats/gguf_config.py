@@ -11,10 +11,11 @@ import numpy as np
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig, QuantizationConfig
+from tritwise.config.rope import RopeScaling, rope_divisors
 from tritwise.formats.gguf_file import GGUFFile, shown, text_of
-from tritwise.formats.gguf_names import ARCHITECTURES, Architecture, gguf_name
+from tritwise.formats.gguf_names import ARCHITECTURES, ROPE_FREQS, Architecture, gguf_name
 from tritwise.formats.gguf_types import GGUF_TYPES
-from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES
+from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, floats
 
 _EMBEDDING, _HEAD = gguf_name("model.embed_tokens.weight"), gguf_name("lm_head.weight")
 _BLOCK_MATRIX = re.compile(r"blk\.\d+\.(attn_(q|k|v|output)|ffn_(gate|up|down))\.weight")
@@ -50,9 +51,6 @@ def model_config(file: GGUFFile) -> ModelConfig:
     embedding = file.tensors.get(_EMBEDDING)
     if embedding is None or len(embedding.shape) != 2:
         raise TritwiseError(f"{_EMBEDDING} is missing", why="without it there is no model")
-    if "rope_freqs.weight" in file.tensors:
-        raise TritwiseError("rope_freqs.weight is there", why="frequencies by tensor, as for the llama3 rope scaling, "
-                            "are not implemented")
     layers = settings.count("block_count")
     if layers * 9 > len(file.tensors):  # of a block at least; before a list of names is built from an absurd number
         raise TritwiseError(f"{prefix}block_count is {layers}", why=f"the file holds {len(file.tensors)} tensors")
@@ -68,6 +66,8 @@ def model_config(file: GGUFFile) -> ModelConfig:
                                 why=f"a head has {head_dim} dimensions, and all of them are needed")
     kind = architecture(file)
     ternary = _is_ternary(file, kind)
+    theta = settings.number("rope.freq_base", 10000.0)
+    scaling = _scaling(settings) if ROPE_FREQS not in file.tensors else _llama3(file, kind, head_dim, theta)
     return ModelConfig.from_hf({
         "model_type": kind.model_type, "hidden_act": kind.hidden_act, "linear_type": "ternary" if ternary else "dense",
         "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": settings.count("feed_forward_length"),
@@ -75,7 +75,7 @@ def model_config(file: GGUFFile) -> ModelConfig:
         "num_key_value_heads": settings.count("attention.head_count_kv", heads), "head_dim": head_dim,
         "max_position_embeddings": settings.count("context_length"),
         "rms_norm_eps": settings.number("attention.layer_norm_rms_epsilon"),
-        "rope_theta": settings.number("rope.freq_base", 10000.0), "rope_scaling": _scaling(settings),
+        "rope_theta": theta, "rope_scaling": scaling,
         "tie_word_embeddings": _HEAD not in file.tensors,
         "quantization_config": QuantizationConfig(linear_class="autobitlinear") if ternary else None,
     } | _token_ids(file, vocabulary), source=str(file.path))
@@ -134,6 +134,26 @@ def _scaling(settings: _Settings) -> dict[str, Any] | None:
         return None
     with_original = {"original_max_position_embeddings": original} if kind == "yarn" and original else {}
     return {"rope_type": kind, "factor": factor} | with_original
+
+
+def _llama3(file: GGUFFile, kind: Architecture, head_dim: int, theta: float) -> dict[str, Any]:
+    """The llama3 scaling whose divisors of the frequencies a file holds. Raises TritwiseError for any other ones.
+
+    The four numbers of that scaling do not stand in the file; those besides the factor are taken to be Llama 3.1's.
+    """
+    tensor = file.tensors[ROPE_FREQS]
+    if not kind.interleaved or tensor.shape != (head_dim // 2,) or GGUF_TYPES[tensor.type].name != "F32":
+        raise TritwiseError(f"{ROPE_FREQS} cannot be used",
+                            why=f"it is read as F32 [{head_dim // 2}], for the architecture llama")
+    divisors = floats(tensor.type, file.bytes_of(ROPE_FREQS), tensor.shape)
+    factor = float(divisors.max(initial=1.0))
+    scaling = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 8192}
+    if not 1 <= factor < _LARGEST or not np.allclose(
+            divisors, rope_divisors(head_dim, theta, RopeScaling(**scaling)), rtol=1e-6, atol=0):
+        raise TritwiseError(f"{ROPE_FREQS} cannot be used", why="it does not hold the divisors of llama3's rope "
+                            "scaling with the factors 1 and 4 over 8192 positions")
+    return scaling
 
 
 def _token_ids(file: GGUFFile, vocabulary: int) -> dict[str, int]:

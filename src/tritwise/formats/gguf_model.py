@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 from tritwise.formats.gguf_config import architecture, model_config
 from tritwise.formats.gguf_file import GGUFFile
-from tritwise.formats.gguf_names import gguf_name, q_or_k
+from tritwise.formats.gguf_names import ROPE_FREQS, gguf_name, q_or_k
 from tritwise.formats.gguf_tokenizer import tokenizer_json
 from tritwise.formats.gguf_types import GGUF_TYPES
 from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, I2SLayout, floats, ternary, ternary_scale
@@ -177,7 +177,7 @@ class GGUFModel:
                 raise self._error(name, f"its shape is {list(found.shape)}; the metadata ask for {list(shape)}")
             if kind in TERNARY_TYPES and name not in self._linears:
                 raise self._error(name, f"it is of type {kind}, and only the matrices of the blocks are ternary")
-        known = {gguf_name(name) for name in self._shapes}
+        known = {gguf_name(name) for name in self._shapes} | {ROPE_FREQS}
         scales = {_scale_name(name) for name in self._linears}
         for name in scales & set(tensors):
             if tensors[name].shape != (1,) or GGUF_TYPES[tensors[name].type].name not in PLAIN_TYPES:

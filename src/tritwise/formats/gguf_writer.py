@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
+from tritwise.config.rope import rope_divisors
 from tritwise.formats.gguf_container import GGUFEntry, write_container
-from tritwise.formats.gguf_names import ARCHITECTURES, gguf_name, q_or_k
+from tritwise.formats.gguf_names import ARCHITECTURES, ROPE_FREQS, gguf_name, q_or_k
 from tritwise.formats.gguf_packing import TYPE_NUMBERS, pack_floats, pack_ternary
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
 from tritwise.formats.gguf_vocabulary import control_tokens, tokenizer_metadata, whole_tokenizer
@@ -113,6 +114,8 @@ def _scaling(config: ModelConfig) -> dict[str, Any]:
         return {}
     if scaling.rope_type == "linear":
         return {"rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
+    if scaling.rope_type == "llama3" and config.model_type == "llama":
+        return {}  # the divisors are a tensor
     if scaling.rope_type == "yarn" and set(scaling.model_dump(exclude_none=True)) == {
             "rope_type", "factor", "original_max_position_embeddings"}:
         return {"rope.scaling.type": "yarn", "rope.scaling.factor": float(scaling.factor),
@@ -140,6 +143,10 @@ def _entries(config: ModelConfig, architecture: str, read: Read, ternary_type: s
                                 fix=_other_types(kind, shape)) from None
         heads = config.head_dim if ARCHITECTURES[architecture].interleaved and q_or_k(name) else None
         entries.append(GGUFEntry(gguf_name(name), number, shape, _Pieces(name, read, kind, heads)))
+    if config.rope_scaling is not None and config.rope_scaling.rope_type == "llama3":
+        divisors = rope_divisors(config.head_dim, config.rope_theta, config.rope_scaling)
+        entries.append(GGUFEntry(ROPE_FREQS, TYPE_NUMBERS["F32"], divisors.shape,
+                                 lambda: iter([pack_floats("F32", divisors)])))
     return entries
 
 

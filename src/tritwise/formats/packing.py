@@ -12,12 +12,16 @@ interleave, so packed tensors are never concatenated or cut along rows: unpack f
 
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config import ModelConfig
+from tritwise.ternary import absmean, sign
 
 CODES_PER_BYTE = 4
+_SCALE_TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 _SHIFTS = np.array([0, 2, 4, 6], dtype=np.uint8).reshape(4, 1, 1)
 
 
@@ -61,6 +65,12 @@ def holds_field_3(packed: NDArray[np.uint8]) -> bool:
     step = max(1, (1 << 20) // max(1, packed.shape[-1]))
     return any(bool((block & (block >> 1) & 0x55).any())
                for block in (packed[i:i + step] for i in range(0, len(packed), step)))
+
+
+def quantise(config: ModelConfig, latent: NDArray) -> "TernaryTensor":
+    """A latent weight [out, in] as a quantised model computes with it, the scale rounded to `scale_dtype`."""
+    codes, scale = (sign if config.linear_type == "binary" else absmean)(latent)
+    return TernaryTensor.from_codes(codes, np.asarray(scale).astype(_SCALE_TYPES[config.scale_dtype]))
 
 
 @dataclass(frozen=True, eq=False)

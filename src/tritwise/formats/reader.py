@@ -26,12 +26,11 @@ import numpy as np
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import read_json, read_text
 from tritwise.config import ModelConfig
-from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows
+from tritwise.formats.packing import TernaryTensor, holds_field_3, packed_rows, quantise
 from tritwise.formats.safetensors_file import DTYPES, StoredTensor
 from tritwise.formats.ternarised import codes_and_scales
 from tritwise.formats.weight_files import WEIGHTS as WEIGHTS  # the writer's too
 from tritwise.formats.weight_files import Place, locate, tensor_error
-from tritwise.ternary import absmean, sign
 
 FLOAT_DTYPES = tuple(name for name in DTYPES if name != "U8")
 # What the norms before o_proj and down_proj are called in the models of 1bitLLM.
@@ -135,8 +134,7 @@ class ModelDirectory:
         return array
 
     def _quantise(self, name: str) -> TernaryTensor:
-        quantiser = sign if self.config.linear_type == "binary" else absmean
-        return TernaryTensor.from_codes(*quantiser(self._floats(name)))
+        return quantise(self.config, self._floats(name))
 
     def _ternarised(self, name: str) -> TernaryTensor:
         try:

@@ -24,10 +24,9 @@ from safetensors.numpy import save_file
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_directory, atomic_write, atomic_write_json
 from tritwise.config import ModelConfig, QuantizationConfig
-from tritwise.formats.packing import CODES_PER_BYTE, TernaryTensor
+from tritwise.formats.packing import CODES_PER_BYTE, TernaryTensor, quantise
 from tritwise.formats.reader import WEIGHTS, all_finite, linear_names
 from tritwise.formats.tokenizer_files import tokenizer_config
-from tritwise.ternary import absmean, sign
 
 Form = Literal["packed", "online", "float"]
 LinearClass = Literal["bitlinear", "autobitlinear"]
@@ -63,16 +62,14 @@ def write_model(
         _write(Path(out), stored, _as_type(weights, dtype), dtype, tokenizer_file, chat_template, extra)
         return
     check_rows(config, linear_names(config))
-    write_quantised(out, config, {name: quantise(config, name, array) for name, array in weights.items()},
+    write_quantised(out, config, {name: deployed(config, name, array) for name, array in weights.items()},
                     linear_class=linear_class, dtype=dtype, tokenizer_file=tokenizer_file, chat_template=chat_template,
                     extra=extra)
 
 
-def quantise(config: ModelConfig, name: str, latent: np.ndarray) -> np.ndarray | TernaryTensor:
+def deployed(config: ModelConfig, name: str, latent: np.ndarray) -> np.ndarray | TernaryTensor:
     """A latent weight as it is deployed: codes and scale for the linears of a ternary or binary model, else itself."""
-    if config.linear_type == "dense" or name not in linear_names(config):
-        return latent
-    return TernaryTensor.from_codes(*(sign if config.linear_type == "binary" else absmean)(latent))
+    return quantise(config, latent) if name in linear_names(config) else latent
 
 
 def write_quantised(

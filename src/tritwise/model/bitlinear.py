@@ -23,18 +23,20 @@ from tritwise.model.norm import RMSNorm, rms_norm_backward, rms_normalise
 EPS = 1e-5
 
 
-def quantise_weight(weight: Tensor, linear_type: Literal["ternary", "binary"]) -> tuple[Tensor, Tensor]:
+def quantise_weight(weight: Tensor, linear_type: Literal["ternary", "binary"],
+                    scale_dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Codes (float32, the weight's shape) and scale (float32, no axes) with W ~ codes * scale.
 
     `ternary` is absmean (BitNet b1.58, equations 1-3), `binary` the sign of W - mean(W) (BitNet b1, equations 1-3).
-    Sums are taken in float64, as in `tritwise.ternary`, so that the codes cannot depend on the order of a sum.
+    Sums are taken in float64, as in `tritwise.ternary`, so that the codes cannot depend on the order of a sum. What is
+    returned of the scale is rounded to `scale_dtype`; codes are made with the scale as it was.
     """
     w = weight.float()
     scale = w.abs().mean(dtype=torch.float64).float().clamp_(min=EPS)
     if linear_type == "ternary":
-        return (w * scale.reciprocal()).round_().clamp_(-1, 1), scale
+        return (w * scale.reciprocal()).round_().clamp_(-1, 1), scale.to(scale_dtype).float()
     codes = torch.where(w > w.mean(dtype=torch.float64).float(), 1.0, -1.0)
-    return codes, scale
+    return codes, scale.to(scale_dtype).float()
 
 
 def quantise_activation(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,13 +52,14 @@ class _BitLinear(torch.autograd.Function):
     """One input, normed or not, times several quantised weights; see `bit_linear`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor | None, eps: float, linear_type: str, *weights: Tensor) -> Any:
+    def forward(ctx: Any, x: Tensor, gain: Tensor | None, eps: float, linear_type: str, scale_dtype: torch.dtype,
+                *weights: Tensor) -> Any:
         dtype = x.dtype
         flat = x.reshape(-1, x.shape[-1])
         normed, rstd = rms_normalise(flat, eps) if gain is not None else (flat.float(), None)
         codes, x_scale = quantise_activation(normed * gain if gain is not None else normed)
         x_hat = (codes * x_scale).to(dtype)
-        quantised = [quantise_weight(w, linear_type) for w in weights]
+        quantised = [quantise_weight(w, linear_type, scale_dtype) for w in weights]
         w_codes = torch.cat([c for c, _ in quantised]).to(dtype)
         scales = [s for _, s in quantised]
         # In float32 the product is of codes, so the accumulator is the integer one. In bfloat16 the scale is multiplied
@@ -77,18 +80,19 @@ class _BitLinear(torch.autograd.Function):
         grad_gain = None
         if gain is not None:
             grad_x, grad_gain = rms_norm_backward(grad_x, x, gain, rstd)
-        return grad_x.view(*grads[0].shape[:-1], -1), grad_gain, None, None, *grad_weights
+        return grad_x.view(*grads[0].shape[:-1], -1), grad_gain, None, None, None, *grad_weights
 
 
 def bit_linear(x: Tensor, weights: list[Tensor], linear_type: Literal["ternary", "binary"], *,
-               gain: Tensor | None = None, eps: float = EPS) -> list[Tensor]:
+               gain: Tensor | None = None, eps: float = EPS,
+               scale_dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Products of x [..., K] with latent weights [N_i, K]: [..., N_i] each, in the dtype of x.
 
     With `gain` [K], x goes through RMSNorm first, in float32 up to the quantiser, as in the published BitLinear.
     Forward: y = (absmax(x) @ codes(W).T) * x_scale * w_scale. Backward: straight-through (see the module). Weights are
     float32 master weights whatever the dtype of x; their gradients are float32.
     """
-    return list(_BitLinear.apply(x, gain, eps, linear_type, *weights))
+    return list(_BitLinear.apply(x, gain, eps, linear_type, scale_dtype, *weights))
 
 
 class _DenseLinear(torch.autograd.Function):
@@ -117,15 +121,16 @@ def dense_linear(x: Tensor, weights: list[Tensor]) -> list[Tensor]:
 class BitLinear(nn.Module):
     """One linear of a block: a float32 master weight [N, K] and the way it multiplies. No bias.
 
-    `linear_type` is `ternary`, `binary` or `dense`; the name says the common case. `observer`, if set, is shown what a
-    dense linear multiplies, [..., K] after the norm.
+    `linear_type` is `ternary`, `binary` or `dense`; the name says the common case. `scale_dtype` is that of
+    `quantise_weight`. `observer`, if set, is shown what a dense linear multiplies, [..., K] after the norm.
     """
 
     observer: Callable[[Tensor], None] | None = None
 
-    def __init__(self, in_features: int, out_features: int, linear_type: str) -> None:
+    def __init__(self, in_features: int, out_features: int, linear_type: str, scale_dtype: str = "float32") -> None:
         super().__init__()
         self.linear_type = linear_type
+        self.scale_dtype = getattr(torch, scale_dtype)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,6 +148,7 @@ def multiply(x: Tensor, *linears: BitLinear, norm: RMSNorm | None = None) -> lis
             if linear.observer is not None:
                 linear.observer(x)
         return dense_linear(x, weights)
+    scale_dtype = linears[0].scale_dtype
     if norm is None:
-        return bit_linear(x, weights, linear_type)
-    return bit_linear(x, weights, linear_type, gain=norm.weight, eps=norm.eps)
+        return bit_linear(x, weights, linear_type, scale_dtype=scale_dtype)
+    return bit_linear(x, weights, linear_type, gain=norm.weight, eps=norm.eps, scale_dtype=scale_dtype)

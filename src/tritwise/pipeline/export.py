@@ -17,7 +17,7 @@ from tritwise.formats.gguf_values import I2SLayout
 from tritwise.formats.gguf_writer import FloatType as GGUFFloatType
 from tritwise.formats.gguf_writer import TernaryType
 from tritwise.formats.tokenizer_files import parse_tokenizer
-from tritwise.formats.writer import FloatType, Form, LinearClass, quantise
+from tritwise.formats.writer import FloatType, Form, LinearClass, deployed
 
 EMBEDDING = "model.embed_tokens.weight"
 # What is run: codes for quantised linears, plain floats for dense ones.
@@ -78,7 +78,7 @@ def _checkpoint(path: Path, tokenizer: str | None, tokenizer_file: Path | None) 
     config = config.with_changes(**{key: value for key, value in ids.items() if value is not None})
     provenance = {"checkpoint": newest.name, "sha256": sha256_file(newest / "model.safetensors"),
                   "tokenizer_sha256": sha256_file(tokenizer_file)}
-    return Source(path, config, lambda name: quantise(config, name, tensors[name]), tokenizer,
+    return Source(path, config, lambda name: deployed(config, name, tensors[name]), tokenizer,
                   tensors=tensors, provenance=provenance)
 
 

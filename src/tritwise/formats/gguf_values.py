@@ -44,12 +44,12 @@ def ternary(number: int, data: Bytes, shape: tuple[int, int],
     scale that is not positive and finite, and where parts of the tensor have different scales: that is another model
     than codes times one scale.
     """
-    scale, whole = ternary_scale(number, data, shape)
-    kind = GGUF_TYPES[number]
+    kind = _checked(number, data, shape)
     fields = (_I2_S[i2s_layout] if kind.name == "I2_S" else _FIELDS[kind.name])(data, *shape)
     if fields.max() > 2:
         raise TritwiseError("the tensor is not ternary", why=f"a field of {kind.name} holds {int(fields.max())}; "
                             "codes + 1 are 0, 1, 2")
+    scale, whole = ternary_scale(number, data, shape)
     codes = fields.view(np.int8) - np.int8(1)
     if not whole:
         scales = _SCALES[kind.name](data, *shape)

@@ -54,6 +54,8 @@ def print_profile(title: str, backend: CpuBackend, steps: int, seconds: float, b
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="2b4t", help=f"{', '.join(SHAPES)}, each also with -dense")
+    parser.add_argument("--hidden-act", choices=("silu", "relu2"), help="another one than the shape's: behind silu no "
+                        "input of down_proj is zero, so every weight is read")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--kernel", default=kernels()[0])
     parser.add_argument("--head", choices=("stored", "f16", "int8", "int4"), default="int8")
@@ -67,6 +69,8 @@ def main() -> None:
     options = parser.parse_args()
 
     config = shape_config(options.shape)
+    if options.hidden_act:
+        config = config.with_changes(hidden_act=options.hidden_act)
     begin = time.perf_counter()
     context = max(options.prefill, options.filled + options.steps) + 8
     backend = CpuBackend(config, random_tensors(config), threads=options.threads, kernel=options.kernel,
@@ -77,6 +81,7 @@ def main() -> None:
           f"{info.weight_bytes_per_best / 1e6:.0f} MB read a step, kernel {info.kernel}, {info.threads} threads")
     slots, prompt = np.arange(options.slots), np.arange(options.prefill) % config.vocab_size
     rate = _native.measure_products(options.threads, options.kernel, 5) if options.profile else 0.0
+    shares = []
     for _ in range(options.repeats):
         for slot in slots if options.filled else ():
             filling = np.arange(options.filled)
@@ -96,13 +101,18 @@ def main() -> None:
         if options.profile:
             print_profile(f"prefill {options.prefill}", backend, 1, prompt_seconds, after, rate)
         median = statistics.median(seconds)
+        shares.append(read / median / max(before, after))
         print(json.dumps({
             "decode_tokens_per_second": round(options.slots * options.steps / sum(seconds), 2),
             "decode_tokens_per_second_median_step": round(options.slots / median, 2),
             "prefill_tokens_per_second": round(prefill, 1),
             "weight_gigabytes_per_second": round(read / median / 1e9, 1),
+            # Of the larger bandwidth of the two, with the bytes that were read.
+            "share_of_read_bandwidth": round(shares[-1], 3),
             "read_bandwidth_before_after": [round(before / 1e9, 1), round(after / 1e9, 1)],
         }), flush=True)
+    print(f"share of the read bandwidth: {statistics.median(shares):.3f} (median of {len(shares)}; "
+          f"{min(shares):.3f} to {max(shares):.3f})")
 
 
 if __name__ == "__main__":

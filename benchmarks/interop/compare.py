@@ -7,9 +7,9 @@
 - transformers opens the directory: top-1 agreement, and whether every disagreement lies within the rounding.
 - llama.cpp opens our TQ1_0 and TQ2_0: top-1 agreement, KL divergence, perplexity; then the same against our model with
   llama.cpp's activation quantiser in place of ours (blockwise.py): what is left is rounding.
-- ik_llama.cpp and bitnet.cpp open our I2_S (`llama-perplexity`, `llama-cli`): perplexity on the same chunks, greedy
-  continuations side by side.
-- their quantisers (`llama-quantize`) make IQ2_BN, IQ1_BN and I2_S of our F32 file: the codes that we read back.
+- bitnet.cpp opens our I2_S; ik_llama.cpp makes its IQ2_BN of it, as it does with Microsoft's (it has no product for
+  I2_S itself): perplexity on the same chunks (`llama-perplexity`), greedy continuations side by side (`llama-cli`).
+- their quantisers (`llama-quantize`) make ternary types of our F32 file: the codes that we read back.
 
 A peer that is not given is left out. The text is the held-out split. docs/benchmarks.md says how the peers are built.
 """
@@ -28,15 +28,19 @@ from blockwise import logits as emulated_logits
 
 from tritwise.data import load_documents
 from tritwise.engine import load
+from tritwise.evaluate.peers import open_peer
 from tritwise.formats import TernaryTensor, open_model
 from tritwise.pipeline.export import export_gguf, open_source
 
+# What `llama-quantize` makes of floats. bitnet.cpp's I2_S is whole on one thread only: on several, each part of a
+# matrix gets a scale of its own behind it.
+QUANTIZED = {"ik_llama.cpp": ("IQ2_BN", "IQ1_BN", "IQ2_BN_R4"), "bitnet.cpp": ("I2_S", "TQ1_0", "TQ2_0")}
 PROMPTS = ("def add(a, b):", "class Stack:\n    def __init__(self):", "import os\nimport sys\n\n")
 
 
 def main() -> None:
     options = _options()
-    model = load(options.model)
+    model = load(options.model, head="stored", cache_type="f32")
     text = "\n".join(document.text for document in load_documents(options.data, split="held_out"))
     windows = _windows(model, text, options.positions)
     ours = np.stack([model.logits(window.tolist()) for window in windows])
@@ -49,8 +53,8 @@ def main() -> None:
                                    for kind in ("TQ1_0", "TQ2_0")}
         for name, binaries in (("ik_llama.cpp", options.ik), ("bitnet.cpp", options.bitnet_cpp)):
             if binaries:
-                result[name] = _binaries(options, model, Path(scratch), text, binaries)
-                result[name]["quantizer"] = _quantizer(options, Path(scratch), binaries)
+                result[name] = _binaries(options, model, Path(scratch), text, binaries, again=name == "ik_llama.cpp")
+                result[name]["quantizer"] = _quantizer(options, Path(scratch), binaries, QUANTIZED[name])
     print(json.dumps(result, indent=1))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -103,12 +107,8 @@ def _agreement(ours: np.ndarray, theirs: np.ndarray, windows: np.ndarray) -> dic
 
 
 def _transformers(path: Path, windows: np.ndarray, ours: np.ndarray) -> dict[str, float]:
-    from transformers import AutoModelForCausalLM
-
-    theirs_model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    with torch.no_grad():
-        theirs = np.stack([theirs_model(torch.from_numpy(window[None]).long()).logits[0].numpy()
-                           for window in windows])
+    with open_peer("transformers", path, context=windows.shape[1]) as peer:
+        theirs = np.stack([peer.logits(window.tolist()) for window in windows])
     result = _agreement(ours, theirs, windows)
     outside = 0
     for mine, other in zip(ours, theirs, strict=True):
@@ -141,23 +141,29 @@ def _llama_cpp_logits(options, file: Path, ids: Path, plain: str) -> np.ndarray:
     return np.load(out, mmap_mode="r")
 
 
-def _binaries(options, model, scratch: Path, text: str, binaries: Path) -> dict[str, object]:
-    """`llama-perplexity` and greedy `llama-cli` on our I2_S file, beside ours."""
+def _binaries(options, model, scratch: Path, text: str, binaries: Path, *, again: bool) -> dict[str, object]:
+    """`llama-perplexity` and greedy `llama-cli` on our I2_S file, or on the IQ2_BN made of it, beside ours."""
     file, sample = scratch / "i2_s.gguf", scratch / "text.txt"
     export_gguf(open_source(options.model), file, ternary_type="I2_S")
+    made = {}
+    if again:
+        before, file = file, scratch / "iq2_bn.gguf"
+        _run([binaries / "llama-quantize", "--allow-requantize", before, file, "IQ2_BN", 1])
+        made = {"IQ2_BN of our I2_S": _difference(open_model(before), open_model(file))}
     ids = model.codec.document(text)
     length = model.config.max_position_embeddings
     chunks = min(len(ids) // length, -(-options.positions // (length // 2)))
     sample.write_text(text)
     said = _run([binaries / "llama-perplexity", "-m", file, "-f", sample, "-c", length, "-b", length, "-t", 2,
                  "--chunks", chunks])
-    found = re.search(r"Final estimate: PPL = ([\d.]+)", said)
-    opened = load(file)
+    found = re.search(r"Final estimate: PPL.* = ([\d.]+)", said)
+    opened = load(file, head="stored", cache_type="f32")
     mine = _chunked_perplexity(opened, ids, length, chunks)
     theirs = float(found[1]) if found else None
-    result = {"chunks": chunks, "perplexity": theirs, "ours": mine, "ratio": theirs and theirs / mine, "greedy": []}
+    result = made | {"chunks": chunks, "perplexity": theirs, "ours": mine, "ratio": theirs and theirs / mine,
+                     "greedy": []}
     for prompt in PROMPTS:
-        said = _run([binaries / "llama-cli", "-m", file, "-p", prompt, "-n", 24, "--temp", 0, "-t", 2, "-no-cnv",
+        said = _run([binaries / "llama-cli", "-m", file, "-p", prompt, "-n", 24, "--temp", 0, "-t", 2,
                      "--no-display-prompt"], errors=False)
         result["greedy"].append({"prompt": prompt, "theirs": said,
                                  "ours": opened.generate(prompt, max_tokens=24).text})
@@ -175,20 +181,15 @@ def _chunked_perplexity(model, ids: list[int], length: int, chunks: int) -> floa
     return float(np.exp(total / count))
 
 
-def _quantizer(options, scratch: Path, binaries: Path) -> dict[str, str]:
+def _quantizer(options, scratch: Path, binaries: Path, kinds: tuple[str, ...]) -> dict[str, str]:
     """Codes of what `llama-quantize` makes of our float file, and the largest relative difference of its scales."""
     plain = scratch / "f32.gguf"
     export_gguf(open_source(options.model), plain, ternary_type="F32")
     before, result = open_model(plain), {}
-    for kind in ("IQ2_BN", "IQ1_BN", "I2_S", "TQ2_0", "TQ1_0", "IQ2_BN_R4"):
+    for kind in kinds:
         out = scratch / f"theirs-{kind}.gguf"
-        try:
-            _run([binaries / "llama-quantize", "--token-embedding-type", "f16", plain, out, kind])
-            after = open_model(out)
-        except Exception as error:  # a type that the program does not have, or a file that we refuse: both are results
-            result[kind] = str(error).splitlines()[0]
-            continue
-        result[kind] = _difference(before, after)
+        _run([binaries / "llama-quantize", "--token-embedding-type", "f16", plain, out, kind, 1])
+        result[kind] = _difference(before, open_model(out))
     return result
 
 

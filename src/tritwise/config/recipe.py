@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from tritwise.common.errors import TritwiseError
 from tritwise.config.model import LinearType, ModelConfig, ScaleType, config_error
 from tritwise.config.pre_tokenizers import STEPS
+from tritwise.config.tokens import END_OF_TEXT
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -75,8 +76,11 @@ def _known_pattern(name: str) -> str:
 
 
 class TokenizerRecipe(_Settings):
-    """Byte-level BPE trained with Hugging Face `tokenizers` on the training documents."""
+    """Byte-level BPE trained with Hugging Face `tokenizers` on the training documents, or one that is there already."""
 
+    # A tokenizer.json that is taken as it is; nothing is trained then, and vocab_size is that of the model.
+    file: str | None = None
+    end_of_text: str = END_OF_TEXT  # the token behind each document
     vocab_size: Annotated[int, Field(ge=300)] = 32_000
     # How text is cut before merges (pre_tokenizers.py). Other programs open GGUF files with any but `code`.
     pattern: Annotated[str, AfterValidator(_known_pattern)] = "code"
@@ -141,9 +145,12 @@ class TrainRecipe(_Settings):
 class VariantRecipe(_Settings):
     """One of the models that a recipe trains, with its own published schedule."""
 
-    model_type: Literal["bitnet", "llama"]
+    model_type: Literal["bitnet", "llama", "qwen3"]
     linear_type: LinearType
     schedule: ScheduleRecipe
+    # A model to go on from instead of random weights: a directory, a GGUF file or a name on the hub. It needs its own
+    # tokenizer, in tokenizer.file.
+    start: str | None = None
 
 
 class Recipe(_Settings):
@@ -159,8 +166,11 @@ class Recipe(_Settings):
 
     @model_validator(mode="after")
     def _check_models(self) -> "Recipe":
-        for variant in self.variants:
-            self.model_config_of(variant)
+        for name, variant in self.variants.items():
+            self.model_config_of(name)
+            if variant.start is not None and self.tokenizer.file is None:
+                raise ValueError(f"variants.{name}.start is given, and tokenizer.file is not: a model's ids mean "
+                                 "something with its own tokenizer only")
         return self
 
     def model_config_of(self, variant: str) -> ModelConfig:

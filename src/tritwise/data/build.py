@@ -25,7 +25,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_directory, atomic_write_json, sha256_file
 from tritwise.common.progress import Progress, progress
 from tritwise.config import DataRecipe, FimRecipe, Recipe
-from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE
+from tritwise.config.tokens import KNOWN_FIM_TOKENS
 from tritwise.data.documents import DOCUMENTS_FILE, Document, document_text, path_comment, save_documents
 from tritwise.data.filters import RULES
 from tritwise.data.fim import Plain, Turned, turn
@@ -34,7 +34,7 @@ from tritwise.data.read import ImportsOf, read_documents
 from tritwise.data.shards import write_shard
 from tritwise.data.sources import may_be_held_out
 from tritwise.data.split import choose_held_out, seeded_order
-from tritwise.data.tokenizer import encode_texts, sample_evenly, train_tokenizer
+from tritwise.data.tokenizer import encode_texts, load_tokenizer, sample_evenly, train_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.json"
@@ -106,15 +106,15 @@ def build(recipe: Recipe, out: Path) -> BuildReport:
         files = {split: [d for d in documents if d.split == split] for split in ("train", "held_out")}
         files["train"] = _shuffle_repositories(files["train"], recipe.seed)
         with _timed(seconds, "tokenizer"), progress("tokenizer", 1) as bar:
-            total = sum(len(document_text(d).encode()) for d in files["train"])
-            sample = sample_evenly(map(document_text, files["train"]), total, recipe.tokenizer.max_training_bytes)
-            tokenizer = train_tokenizer(sample, recipe.tokenizer.vocab_size, pattern=recipe.tokenizer.pattern)
+            tokenizer = _tokenizer(recipe, files["train"])
             tokenizer.save(str(directory / TOKENIZER_FILE))
             bar.update(1, f"{recipe.tokenizer.vocab_size} tokens")
+        end = tokenizer.token_to_id(recipe.tokenizer.end_of_text)
         counts: dict[str, SplitCounts] = {}
         with _timed(seconds, "tokens"), progress("tokens", sum(map(len, files.values()))) as bar:
             for split, fim in (("train", recipe.data.fim), ("held_out", None)):
-                counts[split] = _write_split(directory, split, files[split], tokenizer, fim, recipe.seed, bar)
+                counts[split] = _write_split(directory, split, files[split], tokenizer, end, fim,
+                                             recipe.seed, bar)
         report = BuildReport(
             recipe=recipe.name, seed=recipe.seed, vocab_size=tokenizer.get_vocab_size(),
             tokenizer_hash=sha256_file(directory / TOKENIZER_FILE), train=counts["train"],
@@ -167,10 +167,38 @@ def _shuffle_repositories(documents: list[Document], seed: int) -> list[Document
     return [d for name in seeded_order(by_repository, seed, "train order") for d in by_repository[name]]
 
 
-def _write_split(directory: Path, split: str, files: list[Document], tokenizer: Tokenizer, fim: FimRecipe | None,
-                 seed: int, bar: Progress) -> SplitCounts:
+def _tokenizer(recipe: Recipe, files: list[Document]) -> Tokenizer:
+    """The tokenizer that the recipe names, checked, or a new one."""
+    settings = recipe.tokenizer
+    if settings.file is None:
+        total = sum(len(document_text(d).encode()) for d in files)
+        sample = sample_evenly(map(document_text, files), total, settings.max_training_bytes)
+        return train_tokenizer(sample, settings.vocab_size, pattern=settings.pattern)
+    tokenizer = load_tokenizer(Path(settings.file))
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= settings.vocab_size:
+        raise TritwiseError(f"{settings.file} does not fit tokenizer.vocab_size {settings.vocab_size}",
+                            why=f"it has ids up to {largest}", fix=f"tokenizer.vocab_size = {largest + 1} or more, "
+                            "as many as the model has embeddings")
+    if tokenizer.token_to_id(settings.end_of_text) is None:
+        raise TritwiseError(f"{settings.file} has no token {settings.end_of_text!r}",
+                            why="every document ends with it", fix="tokenizer.end_of_text = the token that ends a text")
+    if recipe.data.fim is not None and _fim_ids(tokenizer) is None:
+        raise TritwiseError(f"{settings.file} has no tokens for filling the middle",
+                            why="data.fim asks for documents in that form", fix="data.fim = false")
+    return tokenizer
+
+
+def _fim_ids(tokenizer: Tokenizer) -> tuple[int, ...] | None:
+    """Ids of begin, hole and end of the first known set that the tokenizer has."""
+    sets = (tuple(map(tokenizer.token_to_id, names)) for names in KNOWN_FIM_TOKENS)
+    return next((ids for ids in sets if None not in ids), None)
+
+
+def _write_split(directory: Path, split: str, files: list[Document], tokenizer: Tokenizer, end: int,
+                 fim: FimRecipe | None, seed: int, bar: Progress) -> SplitCounts:
     tally: Counter[str] = Counter()
-    facts = write_shard(directory / f"{split}.ds", _encode(files, tokenizer, fim, seed, tally, bar),
+    facts = write_shard(directory / f"{split}.ds", _encode(files, tokenizer, end, fim, seed, tally, bar),
                         vocab_size=tokenizer.get_vocab_size(),
                         tokenizer_hash=sha256_file(directory / TOKENIZER_FILE))
     with_comments = sum(len(document_text(d).encode()) for d in files)
@@ -181,10 +209,10 @@ def _write_split(directory: Path, split: str, files: list[Document], tokenizer: 
         bytes_per_token=round(with_comments / facts["tokens"], 4) if facts["tokens"] else None)
 
 
-def _encode(files: list[Document], tokenizer: Tokenizer, fim: FimRecipe | None, seed: int, tally: Counter[str],
-            bar: Progress) -> Iterator[NDArray[np.int64]]:
+def _encode(files: list[Document], tokenizer: Tokenizer, end: int, fim: FimRecipe | None, seed: int,
+            tally: Counter[str], bar: Progress) -> Iterator[NDArray[np.int64]]:
     """Ids of each shard document; adds the number of those in FIM form to `tally["fim"]`."""
-    end, begin, hole, fim_end = (tokenizer.token_to_id(t) for t in (END_OF_TEXT, FIM_BEGIN, FIM_HOLE, FIM_END))
+    begin, hole, fim_end = _fim_ids(tokenizer) or (None, None, None)
     for start in range(0, len(files), _BATCH):
         batch = files[start:start + _BATCH]
         documents: list[Plain | Turned] = []

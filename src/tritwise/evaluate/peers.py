@@ -113,7 +113,9 @@ def _transformers(path: Path, context: int, threads: int | None) -> Iterator[_Tr
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        yield _Transformers(model.eval(), tokenizer, transformers.__version__)
+        # Of a quantised directory the floats come in the type they are stored in, whatever was asked for, and its own
+        # `float` refuses.
+        yield _Transformers(torch.nn.Module.float(model.eval()), tokenizer, transformers.__version__)
     finally:
         torch.set_num_threads(before)
 

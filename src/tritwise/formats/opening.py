@@ -3,13 +3,26 @@
 import os.path
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tritwise.common.errors import TritwiseError
 from tritwise.formats.gguf_model import GGUFModel
 from tritwise.formats.gguf_values import I2SLayout
 from tritwise.formats.hub import fetch, parse_name
+from tritwise.formats.packing import TernaryTensor
 from tritwise.formats.reader import ModelDirectory, open_directory
 
 _OF_A_DIRECTORY = (".safetensors", ".json", ".bin")
+
+
+def latent(model: ModelDirectory | GGUFModel, name: str) -> NDArray[np.float32]:
+    """A weight to go on training from: stored latent weights, or floats that quantise to the codes there are.
+
+    Raises TritwiseError for what is not readable and for a weight with several scales.
+    """
+    tensor = model.latent(name) if isinstance(model, ModelDirectory) else model.read(name)
+    return tensor.latent() if isinstance(tensor, TernaryTensor) else tensor.astype(np.float32)
 
 
 def open_model(path: str | Path, *, i2s_layout: I2SLayout | None = None) -> ModelDirectory | GGUFModel:

@@ -113,6 +113,16 @@ class TernaryTensor:
         """The scale of each row, float32 [out]."""
         return np.repeat(self.scales, self.shape[0] // self.scales.size)
 
+    def latent(self) -> NDArray[np.float32]:
+        """Float weights [out, in] that quantise to these codes and, but for a rounding, to this one scale.
+
+        The mean of |w| has to be the scale, and only a share of the codes is not zero, so those are larger than it.
+        Raises TritwiseError where there are several scales.
+        """
+        codes = self.codes()
+        share = np.count_nonzero(codes) / codes.size
+        return codes * np.float32(self.scale[0] / share)
+
     def codes(self) -> NDArray[np.int8]:
         """The codes -1, 0, +1 as int8 [out, in]."""
         return unpack_rows(self.packed, self.shape[0])

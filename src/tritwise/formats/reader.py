@@ -110,6 +110,13 @@ class ModelDirectory:
             return self._quantise(name)
         return self._packed(name)
 
+    def latent(self, name: str) -> np.ndarray:
+        """The float weights that a quantised linear was made of, where the directory has them, else as `read`."""
+        quantisation = self.config.quantization_config
+        online = quantisation is not None and (quantisation.linear_class, quantisation.quantization_mode) == (
+            "autobitlinear", "online")
+        return self._floats(name) if online else self.read(name)
+
     def source(self, name: str) -> FileTensor | np.ndarray | TernaryTensor:
         """Where a weight lies in its file; the values, as `read` gives them, where they have to be quantised first."""
         stored, file = self.stored(name), self._tensors[name].file

@@ -56,16 +56,19 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     """The stages of a recipe in order: data, training of each variant, export of each, run."""
     _check_names(recipe)
     variants = tuple(recipe.variants)
+    tokenizer_file = {} if recipe.tokenizer.file is None else {"tokenizer_file": _file_key(recipe.tokenizer.file)}
     stages = [Stage("data", lambda directory: _build_data(recipe, directory), settings={
         "seed": recipe.seed, "data": recipe.data.model_dump(mode="json"),
         "tokenizer": recipe.tokenizer.model_dump(mode="json"), "source": source_fingerprint(recipe),
         "python": platform.python_version(),  # its parser decides which files are kept
-    }, version=VERSIONS["data"])]
+    } | tokenizer_file, version=VERSIONS["data"])]
     for variant in variants:
         # What decides the numbers; how often a checkpoint is written does not.
         settings = {"seed": recipe.seed, "model": recipe.model_config_of(variant).model_dump(mode="json"),
                     "train": recipe.train.model_dump(mode="json", exclude={"checkpoint_every"}),
                     "schedule": recipe.variants[variant].schedule.model_dump(mode="json")}
+        if (start := recipe.variants[variant].start) is not None:
+            settings["start"] = _start_key(start)
         stages.append(Stage(f"train-{variant}", _trainer(recipe, variant, out), settings=settings,
                             version=VERSIONS["train"], reads=("data",), resumable=True))
     for variant in variants:
@@ -74,6 +77,18 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     stages.append(Stage(RUN, lambda directory: _run_models(recipe, out, directory), settings=_run_settings(recipe),
                         version=VERSIONS["run"], reads=("data", *variants)))
     return stages
+
+
+def _file_key(path: str) -> str:
+    if not Path(path).is_file():
+        raise TritwiseError(f"{path} does not exist", why="tokenizer.file names a tokenizer.json")
+    return sha256_file(Path(path))
+
+
+def _start_key(path: str) -> str:
+    from tritwise.train.start import start_key
+
+    return start_key(Path(path))
 
 
 def source_fingerprint(recipe: Recipe) -> str:

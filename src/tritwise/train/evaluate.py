@@ -37,15 +37,15 @@ class HeldOut:
 
 @torch.inference_mode()
 def held_out_bits_per_byte(model: Decoder, tokenizer_file: Path, documents: Sequence[Document], *,
-                           context: int, stride: int) -> HeldOut:
-    """Score documents, each as [end of text] + ids of `document_text`, every id after the first.
+                           context: int, stride: int, end_of_text: str = END_OF_TEXT) -> HeldOut:
+    """Score documents, each as [`end_of_text`] + ids of `document_text`, every id after the first.
 
     `bytes` counts the documents' own text, without the path comment that `document_text` puts before it. `context` and
     `stride` are in tokens. Raises TritwiseError when there is nothing to score.
     """
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.encode_special_tokens = True
-    begin = tokenizer.token_to_id(END_OF_TEXT)
+    begin = tokenizer.token_to_id(end_of_text)
     jobs = []
     for document in documents:
         ids = [begin, *tokenizer.encode(document_text(document), add_special_tokens=False).ids]

@@ -24,6 +24,7 @@ from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, sa
 from tritwise.train.evaluate import held_out_bits_per_byte
 from tritwise.train.samples import SampleOrder
 from tritwise.train.schedule import learning_rate, weight_decay
+from tritwise.train.start import load_weights, start_key, started_config
 
 
 def compute_dtype(choice: str) -> torch.dtype:
@@ -43,7 +44,8 @@ def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
     """Hash of everything that decides a training run's numbers, apart from the processor."""
     model = recipe.model_config_of(variant)
     without = {"checkpoint_every"} if model.num_experts else {"checkpoint_every", "router_aux_loss_coef"}
-    facts = {
+    start = recipe.variants[variant].start
+    facts = ({} if start is None else {"start": start_key(Path(start))}) | {
         "seed": recipe.seed,
         "train": recipe.train.model_dump(mode="json", exclude=without),
         "model": model.model_dump(mode="json"),
@@ -140,12 +142,18 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     train_recipe, schedule = recipe.train, recipe.variants[variant].schedule
     threads = threads or available_threads()
     torch.set_num_threads(threads)
-    model = Decoder(recipe.model_config_of(variant), dtype=compute_dtype(train_recipe.dtype))
+    config, start = recipe.model_config_of(variant), recipe.variants[variant].start
+    if start is not None:
+        config = started_config(config, Path(start))
+    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype))
     optimizer = make_optimizer(model, train_recipe)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = latest_checkpoint(out)
     if checkpoint is None:
-        model.initialise(torch.Generator().manual_seed(recipe.seed))
+        if start is None:
+            model.initialise(torch.Generator().manual_seed(recipe.seed))
+        else:
+            load_weights(model, Path(start))
         begin = 0
     else:
         state = restore(checkpoint, model, optimizer)
@@ -200,7 +208,8 @@ def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out:
     exact = Decoder(model.config)
     exact.load_state_dict(model.state_dict())
     documents = load_documents(data, split="held_out")
-    score = held_out_bits_per_byte(exact, data / "tokenizer.json", documents, context=context, stride=context // 2)
+    score = held_out_bits_per_byte(exact, data / "tokenizer.json", documents, context=context, stride=context // 2,
+                                   end_of_text=recipe.tokenizer.end_of_text)
     atomic_write_json(out / "result.json", {
         "variant": variant, "checkpoint": checkpoint.name, "dtype": str(model.dtype).removeprefix("torch."),
         "held_out": {"bits_per_byte": score.bits_per_byte, "perplexity": score.perplexity,

@@ -17,7 +17,8 @@ from tritwise.engine.text import Detokenizer, TextCodec, load_tokenizer
 from tritwise.formats import TernaryTensor, open_model
 from tritwise.formats.gguf_file import GGUFFile
 from tritwise.formats.gguf_tokenizer import tokenizer_json
-from tritwise.formats.reader import INDEX, WEIGHTS, read_config
+from tritwise.formats.reader import read_config
+from tritwise.formats.weight_files import INDEX, WEIGHTS
 from tritwise.ternary import codecs  # noqa: F401  counted with what is covered
 
 SECONDS = 1.0

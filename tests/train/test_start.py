@@ -25,7 +25,7 @@ def recipe_of(root: Path, start: Path | None, linear_type: str = "ternary", **mo
     model_type = "llama" if linear_type == "dense" else "bitnet"
     return Recipe.model_validate({
         "name": "tiny", "data": {"source": "folders", "paths": [str(root / "repositories")],
-                                 "held_out_fraction": 0.3, "fim": None},
+                                 "held_out_fraction": 0.3, "fim": {"rate": 0}},
         "tokenizer": {"file": str(root / "tokenizer.json"), "vocab_size": 320, "end_of_text": "<|stop|>"},
         "model": MODEL | model, "train": {"steps": 2, "batch_size": 2, "sequence_length": 32, "dtype": "float32"},
         "variants": {"v": {"model_type": model_type, "linear_type": linear_type, "schedule": schedule,

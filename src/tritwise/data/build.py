@@ -183,9 +183,9 @@ def _tokenizer(recipe: Recipe, files: list[Document]) -> Tokenizer:
     if tokenizer.token_to_id(settings.end_of_text) is None:
         raise TritwiseError(f"{settings.file} has no token {settings.end_of_text!r}",
                             why="every document ends with it", fix="tokenizer.end_of_text = the token that ends a text")
-    if recipe.data.fim is not None and _fim_ids(tokenizer) is None:
+    if recipe.data.fim.rate and _fim_ids(tokenizer) is None:
         raise TritwiseError(f"{settings.file} has no tokens for filling the middle",
-                            why="data.fim asks for documents in that form", fix="data.fim = false")
+                            why="data.fim asks for documents in that form", fix="data.fim.rate = 0")
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 # make test   set up what the tests need, then run them all
 # make test-arm, make test-avx2   the native core on processors that this one is not, under qemu-user
 # make test-avx512                the same for AVX-512, under Bochs
+# make test-llama-cpp   llama.cpp's opinion of our files; compiles llama-cpp-python first, some ten minutes
 # make fuzz   minutes of hostile files for all that reads models; FUZZ_RUNS=1000000 for longer
 #
 # Everything is installed into .venv; a stamp file there remembers what is installed, so that a second call starts at
@@ -17,7 +18,7 @@ INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shel
 # Executions a target of `make fuzz`.
 FUZZ_RUNS ?= 20000
 
-.PHONY: run test test-slow test-arm test-avx2 test-avx512 fuzz build clean check-tools
+.PHONY: run test test-slow test-llama-cpp test-arm test-avx2 test-avx512 fuzz build clean check-tools
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed-run
@@ -32,6 +33,10 @@ test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
 
 # Minutes each, and Debian's qemu-user or Bochs: not part of `make test`.
+test-llama-cpp: $(VENV)/installed-test
+	$(BIN)/python -m pip install llama-cpp-python==0.3.36
+	$(BIN)/python -m pytest tests/evaluate/test_verification.py -k llama_cpp
+
 test-arm:
 	native/tests/emulate.sh arm
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from tritwise import ModelConfig, TritwiseError
 from tritwise.cli.app import main
-from tritwise.formats import open_model, write_quantised
+from tritwise.formats import TernaryTensor, open_model, write_quantised
 
 # Every so many of the corpus; whatever a command does with one of a family it does with all.
 GGUF_SAMPLE, DIRECTORY_SAMPLE = list(FILES)[::23], [name for name in list(DAMAGES)[::13] if "100 MB" not in name]
@@ -26,18 +26,25 @@ def text(tmp_path):
     return tmp_path / "text.py"
 
 
-def refused(capsys, *arguments) -> str:
-    """What a command that fails says, after checking that it is a message and nothing else."""
+def said(capsys, *arguments) -> tuple[int, str, list[str]]:
+    """Exit status, standard output and the lines on standard error of a command."""
     status = main([str(argument) for argument in arguments])
     shown = capsys.readouterr()
-    lines = shown.err.strip("\n").split("\n")
-    assert status == 1, shown
-    assert shown.out == ""
-    assert lines[0].startswith("tritwise: ")
-    assert lines[1].startswith("why: ")
-    assert len(lines) <= 3
-    assert all(line.isprintable() and len(line) < 1100 for line in lines)
-    return shown.err
+    return status, shown.out, shown.err.strip("\n").split("\n")
+
+
+def is_a_message(lines: list[str]) -> bool:
+    """Whether lines on standard error say what happened and why, and nothing else."""
+    return (1 < len(lines) <= 3 and lines[0].startswith("tritwise: ") and lines[1].startswith("why: ")
+            and all(line.isprintable() and len(line) < 1100 for line in lines))
+
+
+def refused(capsys, *arguments) -> str:
+    """What a command that fails says, after checking that it is a message and nothing else."""
+    status, out, lines = said(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert is_a_message(lines), lines
+    return "\n".join(lines)
 
 
 def commands(path: Path, text: Path) -> list[tuple]:
@@ -52,7 +59,9 @@ def test_a_malformed_gguf_file_gets_three_lines_of_every_command(tmp_path, capsy
     path.write_bytes(FILES[name]())
     for command in commands(path, text):
         if not (name.startswith("tokenizer") and command[0] in ("inspect", "bench")):  # which need no tokenizer
-            refused(capsys, *command)
+            status, out, lines = said(capsys, *command)
+            assert (status, out) == (1, "")
+            assert is_a_message(lines), lines
 
 
 @pytest.mark.parametrize("name", DIRECTORY_SAMPLE)
@@ -61,7 +70,9 @@ def test_a_malformed_directory_gets_three_lines_of_every_command(tmp_path, capsy
     DAMAGES[name](path)
     for command in commands(path, text):
         if not (TOKENIZER in name and command[0] in ("inspect", "bench")):
-            refused(capsys, *command)
+            status, out, lines = said(capsys, *command)
+            assert (status, out) == (1, "")
+            assert is_a_message(lines), lines
 
 
 def written_again(path: Path, out: Path) -> None:
@@ -89,7 +100,14 @@ def test_nothing_is_written_from_a_malformed_model(tmp_path, name):
 def test_a_model_that_is_whole_is_written(tmp_path):
     (tmp_path / "model.gguf").write_bytes(encode(model()))
     written_again(tmp_path / "model.gguf", tmp_path / "out")
-    open_model(tmp_path / "out")
+    before, after = open_model(tmp_path / "model.gguf"), open_model(tmp_path / "out")
+    assert after.names() == before.names()
+    for name in after.names():
+        read, written = before.read(name), after.read(name)
+        if isinstance(read, TernaryTensor):
+            assert np.array_equal(read.packed, written.packed)
+        else:
+            assert np.array_equal(read, written)
 
 
 @pytest.fixture

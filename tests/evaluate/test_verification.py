@@ -9,6 +9,7 @@ import gguf
 import ml_dtypes
 import numpy as np
 import pytest
+from corpus.peer_gguf import finish, writer_of
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tritwise.common.errors import TritwiseError
@@ -50,16 +51,7 @@ def tokenizer_file(folder: Path, merges: list[tuple[str, str]]) -> Path:
 def write_gguf(path: Path, config: ModelConfig, tensors: dict[str, np.ndarray], arch: str, *, kind: str = "TQ2_0",
                embedding: str = "F32") -> Path:
     """A file by the gguf package: block linears as `kind` with their absmean scale in float16, all else float32."""
-    writer = gguf.GGUFWriter(path, arch)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer = writer_of(path, arch, config)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(VOCABULARY)
@@ -75,10 +67,7 @@ def write_gguf(path: Path, config: ModelConfig, tensors: dict[str, np.ndarray], 
             values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
         number = gguf.GGMLQuantizationType[stored]
         writer.add_tensor(gguf_name(name), gguf.quants.quantize(values, number), raw_dtype=number)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 
@@ -276,7 +265,8 @@ def test_transformers_is_of_another_opinion_of_another_model(packed, tmp_path, e
     assert any("KL(A || B)" in sentence for sentence in report.differences)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None,
+                    reason="`make test-llama-cpp` runs it: llama-cpp-python takes ten minutes to compile")
 @pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0"])
 def test_llama_cpp_is_of_the_same_opinion(packed, tmp_path, kind):
     path = write_gguf(tmp_path / "model.gguf", CONFIG, weights(CONFIG), "bitnet", kind=kind)

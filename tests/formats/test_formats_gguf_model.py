@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from corpus.peer_gguf import finish, writer_of
 from gguf import GGMLQuantizationType as Type
 from tokenizers import pre_tokenizers
 from transformers import LlamaForCausalLM
@@ -36,16 +37,7 @@ def write(path: Path, config: ModelConfig, tensors: dict[str, np.ndarray], arch:
           metadata: dict[str, float] | None = None, extra: dict[str, np.ndarray] | None = None,
           vocabulary: list[str] | None = None) -> Path:
     """A file of `arch` with the block linears as `kind`, TERNARY-F16 for -s, 0, +s in halves; all else in float32."""
-    writer = gguf.GGUFWriter(path, arch)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer = writer_of(path, arch, config)
     if vocabulary:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("gpt-2")
@@ -74,10 +66,7 @@ def write(path: Path, config: ModelConfig, tensors: dict[str, np.ndarray], arch:
                 writer.add_tensor(gguf_name(name), data, raw_dtype=Type[kind])
     for name, array in (extra or {}).items():
         writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 

@@ -55,7 +55,7 @@ def test_a_ternary_matrix_has_the_size_of_its_blocks(tmp_path, kind, number, bit
     beside = {"TQ2_0": 0, "I2_S": 32, "IQ2_BN_R4": 4 * 256}[kind]  # a scale a tensor, padded; a float32 a row
     assert (shape, found, len(data)) == ([512, 256], number, 512 * 256 * bits / 8 + beside)
     assert metadata["bitnet.attention.head_count_kv"] == 2
-    assert tensors["token_embd.weight"][1] == gguf_file.TYPES["q6_K"].number
+    assert tensors["token_embd.weight"][1] == gguf_file.TYPES["q6_K"]
 
 
 def test_scales_stand_where_each_layout_has_them(tmp_path):

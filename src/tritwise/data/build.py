@@ -30,7 +30,7 @@ from tritwise.data.documents import DOCUMENTS_FILE, Document, document_text, pat
 from tritwise.data.filters import RULES
 from tritwise.data.fim import Plain, Turned, turn
 from tritwise.data.order import dependency_order, import_edges
-from tritwise.data.read import ImportsOf, read_documents
+from tritwise.data.read import ImportsOf, read_source
 from tritwise.data.shards import write_shard
 from tritwise.data.sources import may_be_held_out
 from tritwise.data.split import choose_held_out, seeded_order
@@ -95,7 +95,7 @@ def build(recipe: Recipe, out: Path) -> BuildReport:
     seconds: dict[str, float] = {}
     with atomic_directory(Path(out)) as directory:
         with _timed(seconds, "read"):
-            documents, imports = read_documents(recipe.data)
+            documents, imports = read_source(recipe.data)
         if not any(document.is_kept for document in documents):
             drops = ", ".join(f"{rule} {drop.files}" for rule, drop in _count_drops(documents).items())
             raise TritwiseError("no file is left to train on", why=f"the filters dropped all: {drops or 'none found'}",

@@ -1,15 +1,23 @@
-"""Documents: source files with their repository, split and fate, kept as the rows of one Parquet file."""
+"""Documents: source files with their repository, split and fate, kept as rows of Parquet files.
 
-from collections.abc import Iterable
+A corpus is a directory of numbered parts (`00000.parquet`, ...). The files of a repository stand together in one part,
+sorted by path. Parts are read and written a few rows at a time, so memory does not grow with them.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import atomic_file
 from tritwise.data.languages import COMMENT_PREFIX
 
 DOCUMENTS_FILE = "documents.parquet"
 Split = Literal["train", "held_out"]
+# A row group is closed when it has this much of either.
+_ROWS, _CHARACTERS = 4096, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +27,10 @@ class Document:
     `path` is relative to the folder that holds the repositories' files, with forward slashes. `text` is the decoded
     file, line ends untouched; a dropped document keeps its row but not its text. `size` is the file's bytes on disk,
     `sha256` the hash of those bytes. `split` and `position` (place in the order of its repository) are None, and
-    `dropped_by` names the rule, when the file was dropped.
+    `dropped_by` names the rule and `detail` what decided (a number, the document that it repeats), when the file was
+    dropped. `licence` is an SPDX identifier or expression, None when nothing was found. `redacted` counts secrets and
+    personal data that were replaced in the text. `facts` is what dependencies are found from (`imports.Facts` as JSON);
+    a dropped document keeps it, for it still makes a package or names a module.
     """
 
     repository: str
@@ -31,6 +42,10 @@ class Document:
     split: Split | None = None
     dropped_by: str | None = None
     position: int | None = None
+    detail: str | None = None
+    licence: str | None = None
+    redacted: int = 0
+    facts: str | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -60,8 +75,8 @@ def _pyarrow():
 
 
 def _schema(pyarrow):
-    numbers = {"size": pyarrow.int64(), "position": pyarrow.int64()}
-    optional = {"split", "dropped_by", "position"}
+    numbers = {"size": pyarrow.int64(), "position": pyarrow.int64(), "redacted": pyarrow.int64()}
+    optional = {"split", "dropped_by", "position", "detail", "licence", "facts"}
     return pyarrow.schema([
         pyarrow.field(f.name, numbers.get(f.name, pyarrow.string()), nullable=f.name in optional)
         for f in fields(Document)
@@ -69,12 +84,58 @@ def _schema(pyarrow):
 
 
 def save_documents(path: Path, documents: Iterable[Document]) -> None:
-    """Write documents, in the order given, as one Parquet file."""
+    """Write documents, in the order given, as one Parquet file, which appears whole or not at all.
+
+    Rows are written whenever they hold 4096 documents or 16 MiB of text: memory is bounded, and equal documents give
+    equal bytes.
+    """
     pyarrow, parquet = _pyarrow()
-    documents = list(documents)
-    columns = {f.name: [getattr(d, f.name) for d in documents] for f in fields(Document)}
-    table = pyarrow.Table.from_pydict(columns, schema=_schema(pyarrow))
-    parquet.write_table(table, path, compression="zstd", row_group_size=4096)
+    schema = _schema(pyarrow)
+    with atomic_file(Path(path)) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for group in _row_groups(documents):
+            columns = {f.name: [getattr(d, f.name) for d in group] for f in fields(Document)}
+            writer.write_table(pyarrow.Table.from_pydict(columns, schema=schema))
+
+
+def _row_groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
+    characters = 0
+    for document in documents:
+        group.append(document)
+        characters += len(document.text)
+        if len(group) == _ROWS or characters >= _CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of one Parquet file in the order of its rows, one row group in memory at a time.
+
+    Raises TritwiseError when the file is missing, not Parquet, damaged, or has other columns.
+    """
+    path = Path(path)
+    pyarrow, parquet = _pyarrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(_schema(pyarrow)):
+                raise TritwiseError(f"{path} does not hold documents of this version",
+                                    why=f"its columns are {', '.join(file.schema_arrow.names)}")
+            for number in range(file.num_row_groups):
+                for row in file.read_row_group(number).to_pylist():
+                    yield Document(**row)
+    except FileNotFoundError:
+        raise TritwiseError(f"{path} does not exist", why="the documents of a data stage were expected there",
+                            fix="tritwise run RECIPE") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise TritwiseError(f"{path} is not readable as Parquet", why=str(error)) from None
+
+
+def by_repository(documents: Iterable[Document]) -> Iterator[tuple[str, list[Document]]]:
+    """(repository, its documents) one after the other; the documents of a repository must stand together."""
+    for name, members in itertools.groupby(documents, key=lambda document: document.repository):
+        yield name, list(members)
 
 
 def load_documents(path: Path, split: Split | None = "held_out") -> list[Document]:
@@ -86,17 +147,5 @@ def load_documents(path: Path, split: Split | None = "held_out") -> list[Documen
     Raises TritwiseError when the file is missing, not Parquet, or has other columns.
     """
     path = Path(path)
-    path = path / DOCUMENTS_FILE if path.is_dir() else path
-    pyarrow, parquet = _pyarrow()
-    try:
-        table = parquet.read_table(path)
-    except FileNotFoundError:
-        raise TritwiseError(f"{path} does not exist", why="the documents of a data stage were expected there",
-                            fix="tritwise run RECIPE") from None
-    except (pyarrow.ArrowException, OSError) as error:
-        raise TritwiseError(f"{path} is not readable as Parquet", why=str(error)) from None
-    if not table.schema.equals(_schema(pyarrow)):
-        raise TritwiseError(f"{path} does not hold documents of this version",
-                            why=f"its columns are {', '.join(table.schema.names)}")
-    documents = [Document(**row) for row in table.to_pylist()]
-    return documents if split is None else [d for d in documents if d.split == split]
+    documents = read_documents(path / DOCUMENTS_FILE if path.is_dir() else path)
+    return [d for d in documents if split is None or d.split == split]

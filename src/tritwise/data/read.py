@@ -16,7 +16,7 @@ from tritwise.data.sources import SourceFile, UndecodableError, decode, find_fil
 ImportsOf = dict[tuple[str, str], tuple[Import, ...]]
 
 
-def read_documents(recipe: DataRecipe) -> tuple[list[Document], ImportsOf]:
+def read_source(recipe: DataRecipe) -> tuple[list[Document], ImportsOf]:
     """All documents of a source, sorted by (repository, path), the dropped ones marked and without text.
 
     Of equal texts the first in that order is kept, so no text is in two repositories, and none in two splits.

@@ -1,0 +1,75 @@
+"""Which files of a repository depend on which, for each language by its own rules.
+
+    extract(language, path, content) -> Facts      one file, parsed once; a pure function
+    extract_manifest(path, content) -> Facts       a file that says how names are resolved: go.mod, package.json, ...
+    dependencies(facts) -> {path: {path, ...}}     of one repository, from the facts of all its files
+
+A language is a module of this package with three functions:
+
+    extract(path: str, content: bytes) -> Facts
+    MANIFESTS: frozenset[str]                      names of files that `manifest` reads (may be empty)
+    manifest(path: str, content: bytes) -> Facts   with `language` being that name
+    edges(files, manifests, paths, repository) -> dict[str, set[str]]
+        files: {path: Facts} of this language's files; manifests: {path: Facts}; paths: every path of the repository,
+        those without facts too; repository: its name. Targets are keys of `files`, never the file itself.
+"""
+
+import posixpath
+from collections.abc import Collection, Mapping
+from importlib import import_module
+from types import ModuleType
+
+from tritwise.data.imports.facts import Facts
+
+__all__ = ["Facts", "dependencies", "extract", "extract_manifest", "languages_with_dependencies"]
+
+# Modules of this package, by the languages whose files see each other: C and C++ share headers, for instance.
+_MODULES: dict[str, tuple[str, ...]] = {
+}
+_MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
+
+
+def languages_with_dependencies() -> frozenset[str]:
+    """The languages that `extract` knows."""
+    return frozenset(_MODULE_OF)
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"tritwise.data.imports.{name}")
+
+
+def extract(language: str, path: str, content: bytes) -> Facts | None:
+    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies."""
+    name = _MODULE_OF.get(language)
+    return None if name is None else _module(name).extract(path, content)
+
+
+def extract_manifest(path: str, content: bytes) -> Facts | None:
+    """Facts of a file that says how a repository's names are resolved, or None when it is none."""
+    for name in _MODULES:
+        if posixpath.basename(path) in _module(name).MANIFESTS:
+            return _module(name).manifest(path, content)
+    return None
+
+
+def dependencies(facts: Mapping[str, Facts], *, paths: Collection[str] = (),
+                 repository: str = "") -> dict[str, set[str]]:
+    """For each file, the files of the same repository that it depends on (never itself).
+
+    Args:
+        facts: of each file by its path, manifests included.
+        paths: every path of the repository when some have no facts.
+        repository: its name.
+
+    Returns:
+        An entry for every file with facts that is no manifest; files without dependencies have an empty set.
+    """
+    known = {path: each for path, each in facts.items() if each.language in _MODULE_OF}
+    manifests = {path: each for path, each in facts.items() if each.language not in _MODULE_OF}
+    result: dict[str, set[str]] = {path: set() for path in known}
+    for name, languages in _MODULES.items():
+        files = {path: each for path, each in known.items() if each.language in languages}
+        if files:
+            for path, targets in _module(name).edges(files, manifests, frozenset({*facts, *paths}), repository).items():
+                result[path] |= targets
+    return result

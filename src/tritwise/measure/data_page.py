@@ -1,0 +1,155 @@
+"""The page of a data directory: what came in, what each stage kept and dropped, and how files depend on each other."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from tritwise.measure.arcs import arc_diagram
+from tritwise.measure.page import facts, html_page, number, section, size, table, with_bar
+
+Data = Mapping[str, Any]
+_BLUE, _OTHER = "var(--series-1)", "var(--other)"
+# Languages that get a row of their own; the rest is one row.
+_MOST_LANGUAGES = 25
+_MOST_MEMBERS = 12
+
+
+def data_page(report: Data) -> str:
+    """The whole page; `report` as `tritwise.measure.data_report` describes it."""
+    parts = [_header(report), _cards(report), _funnel(report["funnel"]), _languages(report), _rules(report["rules"]),
+             _clusters(report["clusters"]), _graphs(report["graphs"]), _redactions(report), _time(report["steps"]),
+             _repeat(report)]
+    return html_page(f"{report['name']}: data report", parts)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def _header(report: Data) -> str:
+    funnel = report["funnel"]
+    first, last = funnel[0], funnel[-1]
+    return (f"<header><h1>{escape(report['name'])}: data</h1><p class=\"lead\">{number(first['repositories'])} "
+            f"repositories with {number(first['files'])} files, {size(first['bytes'])}; {size(last['bytes'])} of them "
+            f"kept, in {number(last['files'])} files of {number(last['repositories'])} repositories.</p></header>")
+
+
+def _cards(report: Data) -> str:
+    first, last = report["funnel"][0], report["funnel"][-1]
+    splits = report["splits"]
+    tokens = sum(split["tokens"] for split in splits.values())
+    cards = [
+        ("Bytes kept", *size(last["bytes"]).split(" "), f"{_share(last['bytes'], first['bytes'])} of what came in"),
+        ("Files kept", number(last["files"]), "", f"of {number(first['files'])}"),
+        ("Tokens", number(tokens), "", ", ".join(f"{escape(name)} {number(split['tokens'])}"
+                                                 for name, split in splits.items())),
+        ("Bytes a token", number(splits["train"]["bytes_per_token"] or 0), "",
+         f"{number(report['vocab_size'])} tokens in the vocabulary"),
+    ]
+    boxes = "".join(f'<div class="card"><div class="what">{what}</div><div class="value">{value} <small>{unit}</small>'
+                    f'</div><div class="beside">{rest}</div></div>' for what, value, unit, rest in cards)
+    return f'<div class="cards">{boxes}</div>'
+
+
+def _funnel(funnel: Sequence[Data]) -> str:
+    largest = funnel[0]["bytes"]
+    rows = [[escape(stage["name"]), number(stage["files"]),
+             with_bar(size(stage["bytes"]), stage["bytes"], largest, _BLUE), _share(stage["bytes"], largest)]
+            for stage in funnel]
+    return section("What each stage left", table(["after", "files", "bytes", "of all"], rows))
+
+
+def _languages(report: Data) -> str:
+    languages = report["languages"]
+    kept = sum(each["after"][1] for each in languages)
+    shown, rest = languages[:_MOST_LANGUAGES], languages[_MOST_LANGUAGES:]
+    largest = max((each["after"][1] for each in shown), default=0)
+    rows = []
+    for each in shown:
+        paper = "" if each["paper_percent"] is None else f"{each['paper_percent']:g} %"
+        rows.append([escape(each["language"]), number(each["before"][0]), size(each["before"][1]),
+                     number(each["after"][0]), with_bar(size(each["after"][1]), each["after"][1], largest, _BLUE),
+                     _share(each["after"][1], each["before"][1]), _share(each["after"][1], kept), paper])
+    if rest:
+        before, after = ([sum(each[when][i] for each in rest) for i in (0, 1)] for when in ("before", "after"))
+        rows.append([f"{len(rest)} others", number(before[0]), size(before[1]), number(after[0]), size(after[1]),
+                     _share(after[1], before[1]), _share(after[1], kept), ""])
+    return section("Languages", table(["", "files", "bytes", "files kept", "bytes kept", "kept", "share", "paper"],
+                                      rows),
+                   '<p class="note">Share: of all bytes kept. Paper: DeepSeek-Coder, arXiv 2401.14196, table 1.</p>')
+
+
+def _rules(rules: Sequence[Data]) -> str:
+    if not rules:
+        return ""
+    largest = max(rule["bytes"] for rule in rules)
+    rows = []
+    for rule in rules:
+        most = ", ".join(f"{escape(name)} {number(files)}" for name, (files, _) in sorted(
+            rule["languages"].items(), key=lambda item: (-item[1][0], item[0]))[:4])
+        rows.append([f"<code>{escape(rule['rule'])}</code>", escape(rule["stage"]), number(rule["files"]),
+                     with_bar(size(rule["bytes"]), rule["bytes"], largest, _OTHER), most])
+    samples = []
+    for rule in rules:
+        shown = "".join(
+            f"<p class=\"note\"><code>{escape(sample['repository'])}: {escape(sample['path'])}</code>, "
+            f"{size(sample['size'])}{', ' + escape(sample['detail']) if sample['detail'] else ''}</p>"
+            + (f"<pre>{escape(sample['text'])}</pre>" if sample["text"] else "") for sample in rule["samples"])
+        samples.append(f"<details><summary><code>{escape(rule['rule'])}</code>: {escape(rule['why'])}</summary>"
+                       f"{shown}</details>")
+    return section("What was dropped, and why", table(["rule", "stage", "files", "bytes", "languages, files"], rows),
+                   *samples)
+
+
+def _clusters(clusters: Data) -> str:
+    parts = []
+    for level, found in clusters.items():
+        if not found["clusters"]:
+            continue
+        parts.append(f"<h3>{escape(level)}: {number(found['count'])} clusters with {number(found['members'])} "
+                     "members</h3>")
+        for cluster in found["clusters"]:
+            shown = cluster["members"][:_MOST_MEMBERS]
+            members = "".join(f"<li><code>{escape(member)}</code></li>" for member in shown)
+            more = f"<p>and {number(cluster['size'] - len(shown))} more</p>" if cluster["size"] > len(shown) else ""
+            parts.append(f"<details><summary>{number(cluster['size'])} alike, kept: <code>{escape(cluster['survivor'])}"
+                         f"</code></summary><ul>{members}</ul>{more}</details>")
+    return section("Duplicates", *parts) if parts else ""
+
+
+def _graphs(graphs: Sequence[Data]) -> str:
+    parts = []
+    for graph in graphs:
+        place = {path: index for index, path in enumerate(graph["order"])}
+        edges = [(path, target) for path, targets in graph["dependencies"].items() for target in targets]
+        upwards = sum(place[target] > place[path] for path, target in edges)
+        parts.append(f"<h3>{escape(graph['repository'])}: {len(place)} files, {len(edges)} dependencies, "
+                     f"{upwards} of them in cycles that had to be broken</h3><figure>"
+                     + arc_diagram(graph["order"], {path: set(targets) for path, targets
+                                                    in graph["dependencies"].items()}) + "</figure>")
+    return section("Order of files", '<p class="note">From top to bottom as the model reads them; an arc joins a file '
+                   "with one that depends on it.</p>", *parts) if parts else ""
+
+
+def _redactions(report: Data) -> str:
+    rows = [(kind, number(count)) for kind, count in report["redacted"].items() if count]
+    licences = [(name or "none found", f"{number(files)} files, {size(total)}")
+                for name, (files, total) in report["licences"].items()]
+    parts = [f"<h3>Secrets and personal data replaced</h3>{facts(rows)}" if rows else "",
+             f"<h3>Licences of what was kept</h3>{facts(licences)}" if licences else ""]
+    return section("Inside the files", *parts) if any(parts) else ""
+
+
+def _time(steps: Sequence[Data]) -> str:
+    largest = max((step["seconds"] for step in steps), default=0)
+    rows = [[escape(step["name"]), number(step["tasks"]),
+             with_bar(f"{step['seconds']:.1f} s", step["seconds"], largest, _BLUE),
+             "" if not step["bytes"] or not step["seconds"] else f"{step['bytes'] / 1e6 / step['seconds']:.1f}"]
+            for step in steps]
+    return section("Time", table(["step", "tasks", "processor time, all tasks", "MB/s a core"], rows))
+
+
+def _repeat(report: Data) -> str:
+    hashes = [(name, f'<span class="hash">{escape(value)}</span>') for name, value in report["hashes"].items()]
+    return section("Repeat it", f"<pre>{escape(report['command'])}</pre>", "<h3>SHA-256</h3>", facts(hashes),
+                   '<p class="note">The same numbers as data: <code>data-report.json</code> beside this page.</p>')

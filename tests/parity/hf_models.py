@@ -53,7 +53,8 @@ def build(model_type: str, *, seed: int = 0, **changes) -> transformers.PreTrain
     return model.eval()
 
 
-def quantised(model: transformers.PreTrainedModel, mode: str, *, packed: bool = True, linear_norm_eps: float | None = None
+def quantised(model: transformers.PreTrainedModel, mode: str, *, packed: bool = True,
+              linear_norm_eps: float | None = None
               ) -> tuple[transformers.PreTrainedModel, dict[str, torch.Tensor]]:
     """The same model with transformers' own ternary layers for `mode`, and the state dict that it saves.
 
@@ -77,7 +78,8 @@ def quantised(model: transformers.PreTrainedModel, mode: str, *, packed: bool = 
                                             quantization_mode="online" if online else "offline", **norms)
     hf_bitnet.replace_with_bitnet_linear(model, modules_to_not_convert=["lm_head"], quantization_config=config)
     model.config.quantization_config = config
+    generator = torch.Generator().manual_seed(11)  # one model in every mode
     for name, parameter in model.named_parameters():
         if name.endswith(".rms_norm.weight"):
-            state[name] = torch.empty(parameter.shape).uniform_(0.5, 1.5)
+            state[name] = torch.empty(parameter.shape).uniform_(0.5, 1.5, generator=generator)
     return model, state

@@ -145,7 +145,8 @@ def _read_linear_norm(values: dict[str, Any], source: str) -> None:
     if used is not None and not isinstance(used, bool):
         raise TritwiseError(f"{source}: quantization_config: use_rms_norm is {used!r}", why="it is true or false")
     if used is False and values.get("use_rms_norm"):
-        raise TritwiseError(f"{source}: use_rms_norm is true, and in quantization_config false")
+        raise TritwiseError(f"{source}: use_rms_norm is true, and in quantization_config false",
+                            why="it is said twice, and other readers look in quantization_config")
     if used:
         if eps is None:
             raise TritwiseError(f"{source}: quantization_config: use_rms_norm is set, and rms_norm_eps is null",

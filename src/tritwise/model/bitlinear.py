@@ -124,7 +124,8 @@ class BitLinear(nn.Module):
 
     `linear_type` is `ternary`, `binary` or `dense`; the name says the common case. `scale_dtype` is that of
     `quantise_weight`. With `rms_norm_eps` the input of a quantised one goes through an RMSNorm of its own first, as in
-    the published BitLinear; its parameter is `rms_norm.weight`, as in transformers. `observer`, if set, is shown what a dense linear multiplies, [..., K] after the norm.
+    the published BitLinear; its parameter is `rms_norm.weight`, as in transformers. `observer`, if set, is shown what a
+    dense linear multiplies, [..., K] after the norm.
     """
 
     observer: Callable[[Tensor], None] | None = None

@@ -140,7 +140,7 @@ def test_linears_of_one_input_norm_it_each_for_itself():
 
 
 @pytest.mark.parametrize("model_type", list(LAYOUTS))
-def test_the_modules_that_are_trained_compute_what_transformers_does_from_the_same_names(saved, opened, ids, model_type):
+def test_the_modules_that_are_trained_compute_what_transformers_does(saved, opened, ids, model_type):
     path = saved(model_type, "autobitlinear online", linear_norm_eps=EPS, **LAYOUTS[model_type])
     theirs, directory = opened(path), open_model(path)
     ours = Decoder(directory.config)

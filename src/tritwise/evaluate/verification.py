@@ -31,7 +31,7 @@ SAMPLE_TEXT = ("def größe(values, n=1000):\n    return [x ** 2 / 3.14159 for x
                "\tIt's 12:45 -- \"naïve\" 日本語, здравствуй; it'LL cost €25!\r\n   <|x|> 🙂\n")
 # Settings that decide what is computed from the weights; shapes are compared by the tensors.
 _SETTINGS = ("model_type", "linear_type", "hidden_act", "num_attention_heads", "num_key_value_heads", "head_dim",
-             "rms_norm_eps", "num_experts_per_tok", "norm_topk_prob")
+             "rms_norm_eps", "linear_rms_norm_eps", "num_experts_per_tok", "norm_topk_prob")
 
 
 @dataclass(frozen=True)

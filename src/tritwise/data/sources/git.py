@@ -6,6 +6,7 @@ the repository's objects. There are no hooks, filters, replacements or remotes t
 left out is missing instead of fetched. Only `rev-parse`, which runs nothing, sees the repository itself.
 """
 
+import itertools
 import os
 import re
 import subprocess
@@ -154,7 +155,7 @@ def _ask(questions: IO[bytes], answers: IO[bytes], entries: list[_Entry]) -> Ite
             continue
         # Ask again when half of the answers are in, so that neither side waits.
         if len(waiting) <= _AHEAD // 2:
-            new = [question for question, _ in zip(to_ask, range(_AHEAD - len(waiting)), strict=False)]
+            new = list(itertools.islice(to_ask, _AHEAD - len(waiting)))
             waiting.extend(new)
             try:
                 questions.write(b"".join(question.object + b"\n" for question in new))

@@ -5,10 +5,8 @@ installed packages, hidden directories and symbolic links are not part of a sour
 extension is, and leaves it only through a rule that is counted.
 """
 
-import io
 import os
 import sysconfig
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from typing import NamedTuple
 from tritwise.common.errors import TritwiseError
 from tritwise.config import DataRecipe
 from tritwise.data.languages import language_of
+from tritwise.data.sources.stdlib import stdlib_repository
 
 _NOT_SOURCE = frozenset({"__pycache__", "site-packages", "dist-packages", "lib-dynload", "node_modules"})
 
@@ -29,10 +28,6 @@ class SourceFile(NamedTuple):
     location: Path
 
 
-class UndecodableError(ValueError):
-    """The bytes of a file are not text in the encoding that they declare, or in UTF-8."""
-
-
 def find_files(data: DataRecipe) -> list[SourceFile]:
     """All files of the recipe's source, sorted by (repository, path), whatever order the file system gives.
 
@@ -43,55 +38,6 @@ def find_files(data: DataRecipe) -> list[SourceFile]:
     else:
         files = list(_folder_files(data.paths))
     return sorted(files)
-
-
-def decode(content: bytes, language: str) -> str:
-    """The text of a file, line ends untouched. Python declares its encoding (PEP 263); the rest is UTF-8.
-
-    Raises UndecodableError.
-    """
-    try:
-        if language == "python":
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        else:
-            encoding = "utf-8-sig"
-        text = content.decode(encoding)
-        text.encode("utf-8")  # utf-7 and utf-16 cookies can decode to lone surrogates, which no other step can take
-    except (SyntaxError, UnicodeError, LookupError, ValueError) as error:
-        raise UndecodableError(str(error)) from None
-    return text
-
-
-def stdlib_repository(path: str) -> str:
-    """The repository of a standard library file: its top-level package or its group of modules.
-
-    A module joins those it is a companion of: leading underscores, a private module's `py`, and what follows the first
-    underscore do not count, so `_pydecimal` and `decimal`, `_collections_abc` and `collections/`, or `sre_parse` and
-    `sre_compile` are one repository. `test/` is half of the library, so it is cut the same way one level further down,
-    where the words `test` and trailing digits do not count either: `test/test_urllib.py`, `test_urllib2.py`,
-    `test_urllib2_localnet.py` are the repository `test/urllib`.
-    """
-    parts = PurePosixPath(path).parts
-    if parts[0] == "test" and len(parts) > 1:
-        name = PurePosixPath(parts[1]).stem
-        words = [word for word in name.strip("_").split("_") if word not in ("", "test")]
-        key = words[0] if words else name
-        return f"test/{key.rstrip('0123456789') or key}"
-    name = PurePosixPath(parts[0]).stem
-    if len(parts) > 1:
-        return name
-    bare = name.removeprefix("_py") if name.startswith("_py") else name
-    words = [word for word in bare.split("_") if word]
-    return words[0] if words else name
-
-
-def may_be_held_out(source: str, repository: str) -> bool:
-    """Whether a repository may be scored on, or only trained on.
-
-    The library's own test suite is for training: half of all bytes, in long files of near-equal assertions (`xz -9e`
-    needs 1.5 bits a byte for them alone, 2.0 for the modules that they test). Held-out text is what people complete.
-    """
-    return not (source == "python-stdlib" and repository.startswith("test/"))
 
 
 def _walk(root: Path, top: Path) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,19 @@
+"""Sources: repositories of every kind, their files as bytes, which of them are source, and under which licence.
+
+    for repository in find_repositories(settings):
+        for file in read_files(repository, max_bytes=settings.max_bytes): ...
+
+Rows of Parquet files are brought together first: `scatter` each file, then `gather` each bucket.
+"""
+
+from tritwise.data.sources.files import SKIPS, RawFile, Repository
+from tritwise.data.sources.find import find_repositories, fingerprint
+from tritwise.data.sources.read import read_files
+from tritwise.data.sources.recipe_files import SourceFile, find_files
+from tritwise.data.sources.stdlib import may_be_held_out, stdlib_repository
+from tritwise.data.sources.text import UndecodableError, decode
+
+__all__ = [
+    "SKIPS", "RawFile", "Repository", "SourceFile", "UndecodableError", "decode", "find_files", "find_repositories",
+    "fingerprint", "may_be_held_out", "read_files", "stdlib_repository",
+]

@@ -29,8 +29,9 @@ from tritwise.config.tokens import KNOWN_FIM_TOKENS
 from tritwise.data.documents import DOCUMENTS_FILE, Document, document_text, path_comment, save_documents
 from tritwise.data.filters import RULES
 from tritwise.data.fim import Plain, Turned, turn
-from tritwise.data.order import dependency_order, import_edges
-from tritwise.data.read import ImportsOf, read_source
+from tritwise.data.imports import dependencies
+from tritwise.data.order import order_files
+from tritwise.data.read import FactsOf, read_source
 from tritwise.data.shards import write_shard
 from tritwise.data.sources import may_be_held_out
 from tritwise.data.split import choose_held_out, seeded_order
@@ -95,13 +96,13 @@ def build(recipe: Recipe, out: Path) -> BuildReport:
     seconds: dict[str, float] = {}
     with atomic_directory(Path(out)) as directory:
         with _timed(seconds, "read"):
-            documents, imports = read_source(recipe.data)
+            documents, facts = read_source(recipe.data)
         if not any(document.is_kept for document in documents):
             drops = ", ".join(f"{rule} {drop.files}" for rule, drop in _count_drops(documents).items())
             raise TritwiseError("no file is left to train on", why=f"the filters dropped all: {drops or 'none found'}",
                                 fix="other data.paths, or wider data.filters")
         with _timed(seconds, "order"):
-            documents = split_and_order(documents, imports, recipe.data, recipe.seed)
+            documents = split_and_order(documents, facts, recipe.data, recipe.seed)
             save_documents(directory / DOCUMENTS_FILE, documents)
         files = {split: [d for d in documents if d.split == split] for split in ("train", "held_out")}
         files["train"] = _shuffle_repositories(files["train"], recipe.seed)
@@ -133,7 +134,7 @@ def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = round(time.perf_counter() - start, 2)
 
 
-def split_and_order(documents: list[Document], imports: ImportsOf, recipe: DataRecipe, seed: int) -> list[Document]:
+def split_and_order(documents: list[Document], facts: FactsOf, recipe: DataRecipe, seed: int) -> list[Document]:
     """Kept documents with split and position, sorted by (repository, position); the dropped ones last, by path."""
     by_repository: dict[str, list[Document]] = defaultdict(list)
     for document in documents:
@@ -146,13 +147,9 @@ def split_and_order(documents: list[Document], imports: ImportsOf, recipe: DataR
     kept: list[Document] = []
     for name in sorted(by_repository):
         members = {d.path: d for d in by_repository[name] if d.is_kept}
-        if recipe.order == "topological":
-            python = {path: imports[name, path] for path in members if (name, path) in imports}
-            edges = import_edges(python, [d.path for d in by_repository[name] if d.language == "python"],
-                                 repository=name)
-            order = dependency_order({path: edges.get(path, set()) for path in members})
-        else:
-            order = sorted(members)
+        known = {path: facts[name, path] for path in members if (name, path) in facts}
+        edges = dependencies(known, paths=[d.path for d in by_repository[name]], repository=name)
+        order = order_files({path: edges.get(path, set()) for path in members}, recipe.order)
         kept += [replace(members[path], split="held_out" if name in held_out else "train", position=position)
                  for position, path in enumerate(order)]
     dropped = sorted((d for d in documents if not d.is_kept), key=lambda d: (d.repository, d.path))

@@ -1,6 +1,8 @@
 """From a source to documents: read, decode, filter, drop duplicates, parse. Every drop has the name of a rule."""
 
+import ast
 import os
+import warnings
 from dataclasses import replace
 
 from tritwise.common.errors import TritwiseError
@@ -9,21 +11,22 @@ from tritwise.common.progress import progress
 from tritwise.config import DataRecipe, FilterRecipe
 from tritwise.data.documents import Document
 from tritwise.data.filters import broken_rule, is_excluded
-from tritwise.data.order import Import, python_imports
+from tritwise.data.imports import Facts, extract
+from tritwise.data.imports.parse import SlowFileError
 from tritwise.data.sources import SourceFile, UndecodableError, decode, find_files
 
-# Imports of each kept Python document, by (repository, path).
-ImportsOf = dict[tuple[str, str], tuple[Import, ...]]
+# Facts of each kept Python document, by (repository, path).
+FactsOf = dict[tuple[str, str], Facts]
 
 
-def read_source(recipe: DataRecipe) -> tuple[list[Document], ImportsOf]:
+def read_source(recipe: DataRecipe) -> tuple[list[Document], FactsOf]:
     """All documents of a source, sorted by (repository, path), the dropped ones marked and without text.
 
     Of equal texts the first in that order is kept, so no text is in two repositories, and none in two splits.
     """
     files = find_files(recipe)
     documents: list[Document] = []
-    imports: ImportsOf = {}
+    facts: FactsOf = {}
     seen: set[str] = set()
     with progress("read", len(files)) as bar:
         for file in files:
@@ -35,13 +38,25 @@ def read_source(recipe: DataRecipe) -> tuple[list[Document], ImportsOf]:
                 else:
                     seen.add(text_hash)
             if document.is_kept and document.language == "python":
-                try:
-                    imports[document.repository, document.path] = python_imports(document.text)
-                except SyntaxError:
+                found = _python_facts(document)
+                if found is None:
                     document = replace(document, dropped_by="syntax", text="")
+                else:
+                    facts[document.repository, document.path] = found
             documents.append(document)
             bar.update(len(documents), file.repository)
-    return documents, imports
+    return documents, facts
+
+
+def _python_facts(document: Document) -> Facts | None:
+    """Facts of a Python document, or None when neither this interpreter nor the parser can make sense of it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes and the like are the file's business
+            ast.parse(document.text)
+        return extract("python", document.path, document.text.encode())
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SlowFileError):
+        return None  # ValueError: null bytes; RecursionError, MemoryError: nesting deeper than the interpreter goes
 
 
 def _read_file(file: SourceFile, filters: FilterRecipe) -> Document:

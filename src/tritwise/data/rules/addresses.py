@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterator
 
 from tritwise.config.data_rules import SecretSettings
+from tritwise.data.rules import keys
 from tritwise.data.rules.keys import PASSWORD, Found
 
 EMAIL, IP_ADDRESS = b"<EMAIL>", b"<IP_ADDRESS>"
@@ -26,28 +27,24 @@ _TOP_LEVEL = frozenset(b"com org net edu gov mil int info biz name pro dev app x
 _NOT_COUNTRIES = frozenset(b"py js cc so".split())
 _URL_USER = re.compile(rb"[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,64}:([^\s/@\"'<>{}$%]{3,128})\Z", re.IGNORECASE)
 _MOST_BEFORE_AT = 224
+_SHORTEST_URL_PASSWORD = 6
 
 
 def behind_at_signs(content: bytes, settings: SecretSettings) -> list[Found]:
-    """E-mail addresses and the passwords of URLs (`scheme://user:password@host`)."""
+    """E-mail addresses and the passwords of URLs (`scheme://user:password@host`) that hold a letter and a digit."""
     found = []
     at = content.find(b"@")
     while at >= 0:
         before = content[max(0, at - _MOST_BEFORE_AT):at]
         if settings.passwords and (url := _URL_USER.search(before)):
-            start = at - len(url.group(1))
-            if not _is_sample(url.group(1)):
-                found.append(Found(start, at, "url_password", PASSWORD))
+            if keys.is_password(url.group(1), least=_SHORTEST_URL_PASSWORD, entropy=0):
+                found.append(Found(at - len(url.group(1)), at, "url_password", PASSWORD))
         elif settings.emails and (host := _HOST.match(content, at)) and (local := _LOCAL.search(before[-64:])):
             start = at - len(local.group())
-            if _is_address(local.group(), host) and content[start - 1:start] not in (b"/", b":", b"%"):
+            if _is_address(local.group(), host) and content[start - 1:start] not in (b"/", b"%"):
                 found.append(Found(start, host.end(), "email", EMAIL))
         at = content.find(b"@", at + 1)
     return found
-
-
-def _is_sample(password: bytes) -> bool:
-    return password.lower() in (b"password", b"pass", b"passwd", b"pwd", b"secret", b"xxx", b"pw", b"port", b"test")
 
 
 def _is_address(local: bytes, host: re.Match[bytes]) -> bool:
@@ -59,13 +56,13 @@ def _is_address(local: bytes, host: re.Match[bytes]) -> bool:
 
 
 _OCTET = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(rb"(?<![\w.\-])(" + _OCTET + rb"(?:\." + _OCTET + rb"){3})(?![\w\-]|\.\d)")
+_IPV4 = re.compile(rb"(?<![\w.\-])(" + _OCTET + rb"(?:\." + _OCTET + rb"){3})(?![\w\-/]|\.\w)")
 # A number in the middle of a dotted group: what every dotted quad has, and few other things do.
 _DIGITS = bytes(ord("0") if byte in b"0123456789" else byte for byte in range(256))
 _DOTTED = (b".0.0", b".00.0", b".000.0")
 # What stands before a version number, in the same line.
-_VERSION = re.compile(rb"version|\bver\b|\brev|release|\boid\b|\bobject.?id|[=~<>^!]=|\bv\Z|build|upgrad|chrome",
-                      re.IGNORECASE)
+_VERSION = re.compile(rb"version|\bver\b|\brev|release|section|chapter|\boid\b|\bobject.?id|[=~<>^!]="
+                      rb"|\bv\Z|build|upgrad|chrome", re.IGNORECASE)
 _VERSION_WITHIN = 40
 # Resolvers that everybody may use: they identify nobody (StarCoder keeps them too).
 _PUBLIC_RESOLVERS = frozenset(b"8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 149.112.112.112 208.67.222.222 "
@@ -75,8 +72,9 @@ _PUBLIC_RESOLVERS = frozenset(b"8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 149.112.
 def ipv4(content: bytes) -> list[Found]:
     """Public IPv4 addresses.
 
-    Kept are private, reserved and documentation ranges (`ipaddress`: not global), public resolvers, and what is a
-    version number: every part below 10, or a word such as "version" or a comparison within 40 characters before it.
+    Kept are networks ("/24" behind them), names in reverse lookups (".in-addr.arpa"), private, reserved and
+    documentation ranges (`ipaddress`: not global), public resolvers, and what is a version number: every part below
+    10, or a word such as "version", "section" or a comparison within 40 characters before it in its line.
     """
     found = []
     for match in _dotted_quads(content):
@@ -105,7 +103,7 @@ def _dotted_quads(content: bytes) -> Iterator[re.Match[bytes]]:
 
 
 # Global unicast addresses begin with 2 or 3 (RFC 4291, section 2.4), so their first group has four digits.
-_IPV6 = re.compile(rb"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+_IPV6 = re.compile(rb"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:/])")
 _HEXADECIMAL = bytes(ord("0") if chr(byte) in string.hexdigits else byte for byte in range(256))
 
 

@@ -2,7 +2,6 @@
 
 import fnmatch
 import re
-import string
 
 import numpy as np
 
@@ -33,7 +32,6 @@ RULES = {
     "syntax": "does not parse as the running Python's source",
 }
 
-_NO_ASCII_LETTERS = {ord(letter): None for letter in string.ascii_letters}
 # StarCoder's (appendix of arXiv 2305.06161) and StarCoder 2's words, with who generated it behind "generated".
 _GENERATED = re.compile(r"\b(auto-?generated|automatically generated|generated (by|from|automatically)"
                         r"|this file is generated)\b", re.IGNORECASE)
@@ -46,13 +44,14 @@ def alphabetic_fraction(text: str, content: bytes | None = None) -> float:
     """Share of characters that are letters of any script; 0 for an empty text. `content` is the text in UTF-8."""
     if not text:
         return 0.0
-    if text.isascii():
-        characters = np.frombuffer(text.encode() if content is None else content, dtype=np.uint8)
-        # Bit 5 is all that capital and small letters differ in; what is below "a" wraps around.
-        letters = int(np.count_nonzero(((characters | np.uint8(0x20)) - np.uint8(ord("a"))) < 26))
-    else:
-        rest = text.translate(_NO_ASCII_LETTERS)
-        letters = len(text) - len(rest) + sum(map(str.isalpha, rest))
+    content = text.encode("utf-8", "surrogatepass") if content is None else content
+    octets = np.frombuffer(content, dtype=np.uint8)
+    # Bit 5 is all that capital and small letters differ in; what is below "a" wraps around.
+    letters = int(np.count_nonzero(((octets | np.uint8(0x20)) - np.uint8(ord("a"))) < 26))
+    if len(content) != len(text):
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        others = points[points > 0x7F].tobytes().decode("utf-32-le", "surrogatepass")
+        letters += sum(map(str.isalpha, others))
     return letters / len(text)
 
 

@@ -39,7 +39,7 @@ _TOKENS: tuple[tuple[str, bytes, bytes], ...] = (
     ("stripe_key", b"whsec_", rb"[A-Za-z0-9+/=]{32,}"),
     ("anthropic_key", b"sk-ant-", rb"[A-Za-z0-9_-]{24,}"),
     ("openai_key", b"sk-proj- sk-svcacct- sk-admin-", rb"[A-Za-z0-9_-]{32,}"),
-    ("openai_key", b"sk-", rb"[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}|sk-[A-Za-z0-9]{48}"),
+    ("openai_key", b"sk-", rb"[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}|[A-Za-z0-9]{48}"),
     ("hugging_face_token", b"hf_ api_org_", rb"[A-Za-z0-9]{34}"),
     ("npm_token", b"npm_", rb"[A-Za-z0-9]{36}"),
     ("pypi_token", b"pypi-AgE", rb"[A-Za-z0-9_-]{50,}"),
@@ -95,15 +95,15 @@ def private_key(content: bytes, start: int, settings: SecretSettings) -> list[Fo
 
 
 # Names, from where the rule is tried: "secret", "token", "credential", or "key" behind a word that makes it one's own.
-_PASSWORD_NAME = rb"passw(?:or)?d|passphrase|pass(?![A-Za-z])|pwd"
-_KEY_NAME = (rb"secret|token|credentials?|[_-]?(?:(?<=api)|(?<=api[_-])|(?<=access)|(?<=access[_-])|(?<=private)"
-             rb"|(?<=private[_-])|(?<=auth)|(?<=auth[_-])|(?<=encryption)|(?<=encryption[_-])|(?<=account)"
+_PASSWORD_NAME = rb"passw(?:or)?d|passphrase|(?<!com)(?<!by)pass(?![A-Za-z])|pwd"
+_KEY_NAME = (rb"secret|(?<!publickey)token|credentials?|[_-]?(?:(?<=api)|(?<=api[_-])|(?<=access)|(?<=access[_-])"
+             rb"|(?<=private)|(?<=private[_-])|(?<=auth)|(?<=auth[_-])|(?<=encryption)|(?<=encryption[_-])|(?<=account)"
              rb"|(?<=account[_-])|(?<=signing)|(?<=signing[_-]))key")
 _NAME = rb"(?:(" + _PASSWORD_NAME + rb")|" + _KEY_NAME + rb")[A-Za-z0-9_-]{0,24}+"
 # Perhaps with more behind it, perhaps quoted or indexed, perhaps with a type, and a quoted literal without white
 # space. Every part is bounded, so a match takes constant time.
 _ASSIGNED = re.compile(
-    _NAME + rb"[\"']?\]?(?:\s{0,3}:\s{0,3}[A-Za-z_][\w.]{0,30})?\s{0,4}(?::=|=>|={1,3}|:|!==?)\s{0,4}"
+    _NAME + rb"[\"']?\]?\s{0,4}(?::\s{0,3}[A-Za-z_][\w.]{0,30}\s{0,4}=|:=|=>|={1,3}|:|!==?)\s{0,4}"
     rb"[A-Za-z@]{0,2}([\"'`])((?:(?!\2)[^\s\\]){8,512})\2", re.IGNORECASE)
 # The same in a file of settings: NAME=value up to the line's end.
 _SETTING = re.compile(_NAME + rb"()(?:=|: {1,4})([A-Za-z0-9+/=_-]{20,512})(?=\r?(?:\n|\Z))", re.IGNORECASE)
@@ -125,8 +125,11 @@ def assigned(content: bytes, start: int, settings: SecretSettings) -> list[Found
     if match is None:
         return []
     value = match.group(3)
-    is_password = quoted is not None and match.group(1) is not None
-    if _SAMPLE.search(value) or not _looks_random(value, is_password, settings):
+    if quoted is not None and match.group(1) is not None:
+        random = is_password(value, settings.min_password_length, settings.min_password_entropy)
+    else:
+        random = _is_key(value, settings.min_key_length, settings.min_key_entropy)
+    if not random:
         return []
     rule, placeholder = ("password", PASSWORD) if match.group(1) is not None else ("assigned_key", KEY)
     return [Found(*match.span(3), rule, placeholder)]
@@ -136,12 +139,14 @@ _LETTERS = bytes(range(65, 91)) + bytes(range(97, 123))
 _DIGITS = bytes(range(48, 58))
 
 
-def _looks_random(value: bytes, is_password: bool, settings: SecretSettings) -> bool:
-    length, entropy = ((settings.min_password_length, settings.min_password_entropy) if is_password
-                       else (settings.min_key_length, settings.min_key_entropy))
-    least = 1 if is_password else 2
-    return (len(value) >= length and _count(value, _LETTERS) >= least and _count(value, _DIGITS) >= least
-            and bits_per_byte(value) >= entropy)
+def is_password(value: bytes, least: int, entropy: float) -> bool:
+    """A letter, a digit, `least` bytes of at least `entropy` bits each, and no sign that it stands for another."""
+    return (len(value) >= least and min(_count(value, _LETTERS), _count(value, _DIGITS)) >= 1
+            and bits_per_byte(value) >= entropy and not _SAMPLE.search(value))
+
+
+def _is_key(value: bytes, least: int, entropy: float) -> bool:
+    return is_password(value, least, entropy) and min(_count(value, _LETTERS), _count(value, _DIGITS)) >= 2
 
 
 def _count(value: bytes, of: bytes) -> int:

@@ -14,7 +14,7 @@ from small_library import copy_library, make_recipe
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
 from tritwise.data import TokenShard, build, document_text, load_documents, load_tokenizer, path_comment
-from tritwise.data.filters import RULES
+from tritwise.data.rules import RULES
 
 IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
 

@@ -27,11 +27,11 @@ from tritwise.common.progress import Progress, progress
 from tritwise.config import DataRecipe, FimRecipe, Recipe
 from tritwise.config.tokens import KNOWN_FIM_TOKENS
 from tritwise.data.documents import DOCUMENTS_FILE, Document, document_text, path_comment, save_documents
-from tritwise.data.filters import RULES
 from tritwise.data.fim import Plain, Turned, turn
 from tritwise.data.imports import dependencies
 from tritwise.data.order import order_files
 from tritwise.data.read import FactsOf, read_source
+from tritwise.data.rules import RULES
 from tritwise.data.shards import write_shard
 from tritwise.data.sources import may_be_held_out
 from tritwise.data.split import choose_held_out, seeded_order

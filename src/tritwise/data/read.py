@@ -8,11 +8,12 @@ from dataclasses import replace
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import sha256_bytes, sha256_file
 from tritwise.common.progress import progress
-from tritwise.config import DataRecipe, FilterRecipe
+from tritwise.config import DataRecipe
+from tritwise.config.data_rules import FilterSettings
 from tritwise.data.documents import Document
-from tritwise.data.filters import broken_rule, is_excluded
 from tritwise.data.imports import Facts, extract
 from tritwise.data.imports.parse import SlowFileError
+from tritwise.data.rules import broken_rule, is_excluded
 from tritwise.data.sources import SourceFile, UndecodableError, decode, find_files
 
 # Facts of each kept Python document, by (repository, path).
@@ -25,12 +26,13 @@ def read_source(recipe: DataRecipe) -> tuple[list[Document], FactsOf]:
     Of equal texts the first in that order is kept, so no text is in two repositories, and none in two splits.
     """
     files = find_files(recipe)
+    filters = FilterSettings.model_validate(recipe.filters.model_dump())
     documents: list[Document] = []
     facts: FactsOf = {}
     seen: set[str] = set()
     with progress("read", len(files)) as bar:
         for file in files:
-            document = _read_file(file, recipe.filters)
+            document = _read_file(file, filters)
             if document.is_kept:
                 text_hash = sha256_bytes(document.text.encode())
                 if text_hash in seen:
@@ -59,9 +61,9 @@ def _python_facts(document: Document) -> Facts | None:
         return None  # ValueError: null bytes; RecursionError, MemoryError: nesting deeper than the interpreter goes
 
 
-def _read_file(file: SourceFile, filters: FilterRecipe) -> Document:
+def _read_file(file: SourceFile, filters: FilterSettings) -> Document:
     path = file.path
-    dropped_by, text = None, ""
+    dropped_by, detail, text = None, None, ""
     try:
         size = file.location.stat().st_size
         if not path.isprintable():
@@ -78,8 +80,9 @@ def _read_file(file: SourceFile, filters: FilterRecipe) -> Document:
         raise TritwiseError(f"cannot read {file.location}", why=error.strerror or str(error)) from None
     try:
         text = decode(content, file.language)
-        dropped_by = broken_rule(text, filters)
+        if broken := broken_rule(text, file.language, filters):
+            dropped_by, detail = broken.rule, broken.detail
     except UndecodableError:
         dropped_by = "undecodable"
     return Document(file.repository, path, file.language, "" if dropped_by else text, len(content),
-                    sha256_bytes(content), dropped_by=dropped_by)
+                    sha256_bytes(content), dropped_by=dropped_by, detail=detail)

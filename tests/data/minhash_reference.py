@@ -1,7 +1,7 @@
 """Sketches of texts in plain Python integers and `re`: the oracle of the native core's MinHash.
 
-Written from arXiv 1704.04370 (algorithm 1) and the statement of tokens and hashes in native/src/minhash.hpp: every round
-over every shingle, nothing skipped.
+Written from arXiv 1704.04370 (algorithm 1) and the statement of tokens and hashes in native/src/minhash.hpp: every
+round over every shingle, nothing skipped.
 """
 
 import re

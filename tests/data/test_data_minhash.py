@@ -2,12 +2,12 @@
 
 import random
 
+import minhash_reference as reference
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minhash_reference as reference
 from tritwise import _native
 
 PIECES = st.sampled_from(["a", "ab_1", "x" * 63, " ", "(", "\n", "é", "Ж", "漢", "字", "€", "🙂", "_", "0", "\x7f"])
@@ -62,7 +62,8 @@ def test_the_share_of_equal_bins_is_an_unbiased_estimate_of_jaccard(union, jacca
     for seed in range(trials):
         elements = random_numbers.sample(range(10**9), union)
         middle = common + (union - common) // 2
-        values = _native.minhash([words(elements[:middle]), words(elements[:common] + elements[middle:])], bins, 1, seed)
+        pair = [words(elements[:middle]), words(elements[:common] + elements[middle:])]
+        values = _native.minhash(pair, bins, 1, seed)
         estimates.append(float((values[0][0].astype(np.uint32) == values[0][1].astype(np.uint32)).mean()))
     exact = common / union
     deviation = (exact * (1 - exact) / bins) ** 0.5  # of k independent permutations

@@ -386,6 +386,7 @@ static auto locked(Model& model, Work&& work) {
 }
 
 void bind_sampling(nb::module_& m);  // sampling_bindings.cpp
+void bind_data(nb::module_& m);      // data_bindings.cpp
 
 NB_MODULE(_native, m) {
     using namespace nb::literals;
@@ -407,6 +408,7 @@ NB_MODULE(_native, m) {
     m.def("measure_products", &products, "threads"_a, "kernel"_a, "repeats"_a,
           "8-bit products a second that a kernel's instructions reach in registers.");
     bind_sampling(m);
+    bind_data(m);
 
     nb::class_<Model>(m, "Model",
                       "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")

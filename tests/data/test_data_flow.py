@@ -66,6 +66,15 @@ def test_another_key_or_another_number_of_tasks_does_all_again(tmp_path):
     assert not mark(tmp_path / "work", squares(tmp_path / "out", 3), 2).exists()
 
 
+def test_a_step_that_turns_out_to_be_needless_is_left_out(tmp_path):
+    first = squares(tmp_path / "first")
+    needless = [Step(name, 2, partial(flow_tasks.write_square, tmp_path), "k", (tmp_path / "first" / there).exists)
+                for name, there in (("done", "4.txt"), ("to_do", "absent"))]
+    run_steps(tmp_path / "work", [first, *needless], workers=1)
+    assert calls(tmp_path) == Counter({"0": 1, "1": 1})
+    assert not mark(tmp_path / "work", needless[0], 0).exists()
+
+
 def test_a_damaged_mark_is_refused(tmp_path):
     step = squares(tmp_path / "out", 2)
     run_steps(tmp_path / "work", [step], workers=1)

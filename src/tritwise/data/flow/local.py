@@ -27,23 +27,46 @@ def run_steps(work: Path, steps: Sequence[Step], *, workers: int | None = None) 
     Raises what a task raises, once the tasks that were running beside it have ended.
     """
     workers = workers or available_cores()
-    for step in steps:
-        ranks = prepare(work, step)
-        with progress(step.name, step.tasks, completed=step.tasks - len(ranks)) as bar:
-            if min(workers, len(ranks)) <= 1:
-                for rank in ranks:
-                    run_task(work, step, rank)
-                    bar.update(bar.completed + 1)
-            else:
-                _run_in_processes(work, step, ranks, min(workers, len(ranks)), bar)
+    with _Pool(workers) as pool:
+        for step in steps:
+            if step.needless is not None and step.needless():
+                continue
+            ranks = prepare(work, step)
+            with progress(step.name, step.tasks, completed=step.tasks - len(ranks)) as bar:
+                if min(workers, len(ranks)) <= 1:
+                    for rank in ranks:
+                        run_task(work, step, rank)
+                        bar.update(bar.completed + 1)
+                else:
+                    pool.run(work, step, ranks, bar)
 
 
-def _run_in_processes(work: Path, step: Step, ranks: Sequence[int], workers: int, bar: Progress) -> None:
-    # Not forked: libraries here have threads of their own. Spawned processes are what max_tasks_per_child needs too.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=_TASKS_A_PROCESS) as pool:
+class _Pool:
+    """Processes that are started when a step first needs them, and serve all later ones."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Not forked: libraries here have threads of their own. max_tasks_per_child needs spawned processes too.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, max_tasks_per_child=_TASKS_A_PROCESS)
+        return self._pool
+
+    def run(self, work: Path, step: Step, ranks: Sequence[int], bar: Progress) -> None:
+        """The given tasks of a step, no more handed out at once than there are processes."""
+        pool = self._started()
         waiting = iter(ranks)
-        running: set[Future] = {pool.submit(run_task, work, step, rank) for rank in islice(waiting, workers)}
+        running: set[Future] = {pool.submit(run_task, work, step, rank) for rank in islice(waiting, self.workers)}
         try:
             while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -56,7 +79,3 @@ def _run_in_processes(work: Path, step: Step, ranks: Sequence[int], workers: int
             raise TritwiseError(f"{step.name}: a worker process was killed",
                                 why="most often because memory was short; finished tasks are kept",
                                 fix="the same command again, with fewer workers") from None
-        except BaseException:
-            for future in running:
-                future.cancel()
-            raise

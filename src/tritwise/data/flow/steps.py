@@ -23,13 +23,15 @@ class Step:
     """`run(rank)` does task `rank` of `tasks` and returns what it counted, as JSON can hold it.
 
     `run` can be pickled, reads nothing that another task of this step writes, writes each file whole or not at all,
-    and gives the same bytes whenever it is called. `key` changes with everything that decides them.
+    and gives the same bytes whenever it is called. `key` changes with everything that decides them. `needless` says,
+    when the steps before are done, that no task has anything to do.
     """
 
     name: str
     tasks: int
     run: Callable[[int], Counts | None]
     key: str
+    needless: Callable[[], bool] | None = None
 
 
 def mark(work: Path, step: Step, rank: int) -> Path:

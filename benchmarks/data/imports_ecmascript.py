@@ -4,8 +4,8 @@
     python benchmarks/data/imports_ecmascript.py --mirrors DIR --node NODE --set scoring
 
 Packages of a workspace get the links below node_modules that `npm install` would make; nothing is installed.
-dependency-cruiser gets the conditions that the repository's tsconfig.json adds to those of `exports`. Compared are edges
-between files of the folders in FOLDERS that both sides read.
+dependency-cruiser gets the conditions that the repository's tsconfig.json adds to those of `exports`. Compared are
+edges between files of the folders in FOLDERS that both sides read.
 """
 
 import argparse
@@ -59,8 +59,7 @@ def _link_workspaces(folder: Path) -> None:
                 os.symlink(package.parent, link)
 
 
-def _cruiser(folder: Path, roots: list[str]) -> dict[str, set[str]]:
-    settings = folder / "tsconfig.json"
+def _cruise(folder: Path, settings: Path, roots: list[str]) -> dict[str, set[str]]:
     own = re.search(r'"customConditions":\s*\[([^\]]*)\]', settings.read_text()) if settings.is_file() else None
     conditions = [each.strip(' \n"') for each in own[1].split(",")] if own else []
     config = folder / ".cruiser.json"
@@ -68,13 +67,25 @@ def _cruiser(folder: Path, roots: list[str]) -> dict[str, set[str]]:
         "exportsFields": ["exports"], "conditionNames": [*conditions, "import", "require", "node", "default"]}}}))
     command = [str(_node / "node_modules/.bin/depcruise"), "--config", config.name, "--ts-pre-compilation-deps",
                "--output-type", "json", "--exclude", "(^|/)node_modules/"]
-    if (folder / "tsconfig.json").is_file():
-        command += ["--ts-config", "tsconfig.json"]
+    if settings.is_file():
+        command += ["--ts-config", str(settings)]
     child = subprocess.run([*command, *roots], cwd=folder, capture_output=True, text=True, check=False)
     if not child.stdout:
         raise SystemExit(f"dependency-cruiser failed: {child.stderr[-2000:]}")
     return {module["source"]: {each["resolved"] for each in module["dependencies"] if not each["couldNotResolve"]}
             for module in json.loads(child.stdout)["modules"] if not module.get("couldNotResolve")}
+
+
+def _cruiser(folder: Path, roots: list[str]) -> dict[str, set[str]]:
+    """With the root's tsconfig.json, then again below each other one that has aliases of its own."""
+    graph = _cruise(folder, folder / "tsconfig.json", roots)
+    for settings in sorted(folder.glob("*/**/tsconfig.json")):
+        place = settings.parent.relative_to(folder).as_posix()
+        if '"paths"' in settings.read_text() and "node_modules" not in place and any(
+                root == "." or place == root or place.startswith(root + "/") for root in roots):
+            inner = _cruise(folder, settings, [re.sub(r"([\[\]()!*?])", r"\\\1", place)])
+            graph |= {source: targets for source, targets in inner.items() if source.startswith(place + "/")}
+    return graph
 
 
 def _madge(folder: Path, roots: list[str]) -> dict[str, set[str]]:

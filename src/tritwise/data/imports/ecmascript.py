@@ -27,8 +27,8 @@ _REFERENCE = re.compile(rb"""^///[ \t]*<reference[ \t]+path[ \t]*=[ \t]*["']([^"
 
 _TYPESCRIPT = (".ts", ".tsx", ".mts", ".cts")
 _JAVASCRIPT = (".js", ".jsx", ".mjs", ".cjs")
-# What TypeScript writes for what it reads: `./a.js` in a source means a.ts.
-_WRITTEN = {".js": (".ts", ".tsx"), ".jsx": (".tsx", ".ts"), ".mjs": (".mts",), ".cjs": (".cts",)}
+# What TypeScript writes for what it reads: `./a.js` in a source means a.ts. Bundlers make a.cjs of a.ts, too.
+_WRITTEN = {".js": (".ts", ".tsx"), ".jsx": (".tsx", ".ts"), ".mjs": (".mts", ".ts"), ".cjs": (".cts", ".ts")}
 
 
 def extract(path: str, content: bytes) -> Facts:

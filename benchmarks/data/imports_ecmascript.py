@@ -11,6 +11,7 @@ edges between files of the folders in FOLDERS that both sides read.
 import argparse
 import json
 import os
+import posixpath
 import re
 import subprocess
 from pathlib import Path
@@ -59,31 +60,38 @@ def _link_workspaces(folder: Path) -> None:
                 os.symlink(package.parent, link)
 
 
-def _cruise(folder: Path, settings: Path, roots: list[str]) -> dict[str, set[str]]:
-    own = re.search(r'"customConditions":\s*\[([^\]]*)\]', settings.read_text()) if settings.is_file() else None
-    conditions = [each.strip(' \n"') for each in own[1].split(",")] if own else []
+def _cruise(folder: Path, place: str, roots: list[str], conditions: list[str]) -> dict[str, set[str]]:
+    """The graph that dependency-cruiser finds from a place in the folder, with the tsconfig.json that lies there."""
     config = folder / ".cruiser.json"
     config.write_text(json.dumps({"options": {"enhancedResolveOptions": {
         "exportsFields": ["exports"], "conditionNames": [*conditions, "import", "require", "node", "default"]}}}))
-    command = [str(_node / "node_modules/.bin/depcruise"), "--config", config.name, "--ts-pre-compilation-deps",
+    command = [str(_node / "node_modules/.bin/depcruise"), "--config", str(config), "--ts-pre-compilation-deps",
                "--output-type", "json", "--exclude", "(^|/)node_modules/"]
-    if settings.is_file():
-        command += ["--ts-config", str(settings)]
-    child = subprocess.run([*command, *roots], cwd=folder, capture_output=True, text=True, check=False)
+    if (folder / place / "tsconfig.json").is_file():
+        command += ["--ts-config", "tsconfig.json"]
+    child = subprocess.run([*command, *roots], cwd=folder / place, capture_output=True, text=True, check=False)
     if not child.stdout:
         raise SystemExit(f"dependency-cruiser failed: {child.stderr[-2000:]}")
-    return {module["source"]: {each["resolved"] for each in module["dependencies"] if not each["couldNotResolve"]}
+
+    def from_root(path: str) -> str:
+        return posixpath.normpath(posixpath.join(place, path))
+
+    return {from_root(module["source"]): {from_root(each["resolved"]) for each in module["dependencies"]
+                                          if not each["couldNotResolve"]}
             for module in json.loads(child.stdout)["modules"] if not module.get("couldNotResolve")}
 
 
 def _cruiser(folder: Path, roots: list[str]) -> dict[str, set[str]]:
     """With the root's tsconfig.json, then again below each other one that has aliases of its own."""
-    graph = _cruise(folder, folder / "tsconfig.json", roots)
+    settings = folder / "tsconfig.json"
+    own = re.search(r'"customConditions":\s*\[([^\]]*)\]', settings.read_text()) if settings.is_file() else None
+    conditions = [each.strip(' \n"') for each in own[1].split(",")] if own else []
+    graph = _cruise(folder, ".", roots, conditions)
     for settings in sorted(folder.glob("*/**/tsconfig.json")):
         place = settings.parent.relative_to(folder).as_posix()
         if '"paths"' in settings.read_text() and "node_modules" not in place and any(
                 root == "." or place == root or place.startswith(root + "/") for root in roots):
-            inner = _cruise(folder, settings, [re.sub(r"([\[\]()!*?])", r"\\\1", place)])
+            inner = _cruise(folder, place, ["."], conditions)
             graph |= {source: targets for source, targets in inner.items() if source.startswith(place + "/")}
     return graph
 

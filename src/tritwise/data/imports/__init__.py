@@ -27,6 +27,7 @@ __all__ = ["Facts", "dependencies", "extract", "extract_manifest", "languages_wi
 _MODULES: dict[str, tuple[str, ...]] = {
     "c_family": ("c", "c++"),
     "ecmascript": ("javascript", "typescript"),
+    "go": ("go",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

@@ -26,6 +26,9 @@ __all__ = ["Facts", "dependencies", "extract", "extract_manifest", "languages_wi
 # Modules of this package, by the languages whose files see each other: C and C++ share headers, for instance.
 _MODULES: dict[str, tuple[str, ...]] = {
     "python": ("python",),
+    "c_family": ("c", "c++"),
+    "ecmascript": ("javascript", "typescript"),
+    "go": ("go",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

@@ -1,0 +1,31 @@
+"""Settings of the later screens: syntax, heuristics, the quality model, and decontamination."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ContaminationSettings(_Settings):
+    """What of a test set counts as found in a file (arXiv 2401.14196, section 2.3).
+
+    The paper drops a file that holds any 10-gram of a test set, and test strings of 3 to 9 words that stand in it
+    exactly. It says nothing of n-grams that say nothing; here an n-gram counts when it has enough different words that
+    are names, and is no boilerplate of a reference corpus.
+    """
+
+    ngram: Annotated[int, Field(ge=4, le=50)] = 10
+    min_short_words: Annotated[int, Field(ge=3)] = 3
+    # A short string counts from this many characters on, runs of white space as one: "return len(string)" has 18.
+    min_short_characters: Count = 20
+    # A name is a word of two characters and more that begins with no digit. "1 2 3 4 5 6 7 8 9 10" has none.
+    min_distinct_names: Annotated[int, Field(ge=0)] = 5
+    # An n-gram that stands in this many sources (repositories, packages) of the reference corpus is boilerplate.
+    max_reference_sources: Count = 1

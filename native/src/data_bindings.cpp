@@ -76,7 +76,8 @@ nb::ndarray<nb::numpy, std::uint64_t> shingles(nb::handle text, int shingle, std
 void bind_data(nb::module_& m) {
     using namespace nb::literals;
     m.def("minhash", &minhash, "texts"_a, "permutations"_a, "shingle"_a, "seed"_a,
-          "Sketches uint64 [texts, permutations] of texts (str or bytes) as sets of token n-grams, and their numbers of "
+          "Sketches uint64 [texts, permutations] of texts (str or bytes) as sets of token n-grams, and their "
+          "numbers of "
           "tokens int64 [texts].");
     m.def("shingles", &shingles, "text"_a, "shingle"_a, "seed"_a,
           "Hashes uint64 of the distinct token n-grams of a text, rising.");

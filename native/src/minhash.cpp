@@ -84,9 +84,9 @@ MinHash::MinHash(int permutations, int shingle, std::uint64_t seed)
     hashes_.resize(chunk_tokens);
 }
 
-// Calls take(hashes, count) with the hashes of the shingles, some at a time. A shingle is the polynomial of its tokens'
-// hashes modulo 2^64, newest token times 1, folded with the seed. The base minus one has a single factor of two, so that
-// exchanged tokens change 63 bits of the sum.
+// Calls take(hashes, count) with the hashes of the shingles, some at a time. A shingle is the polynomial of
+// its tokens' hashes modulo 2^64, newest token times 1, folded with the seed. The base minus one has a single
+// factor of two, so that exchanged tokens change 63 bits of the sum.
 template <class Take>
 std::int64_t MinHash::each_shingles(const std::uint8_t* text, std::size_t size, Take&& take) {
     const auto n = static_cast<std::size_t>(shingle_);
@@ -118,8 +118,8 @@ std::int64_t MinHash::sketch(const std::uint8_t* text, std::size_t size, std::ui
     const auto k = static_cast<std::uint64_t>(permutations_);
     std::fill_n(values, k, empty_bin);
     std::uint64_t empty = k;
-    // The product's upper half is the bin, its lower half the hash inside it; its lowest bits, which the factor could
-    // make zero, are shifted out.
+    // The product's upper half is the bin, its lower half the hash inside it; its lowest bits, which the
+    // factor could make zero, are shifted out.
     const auto put = [&](std::uint64_t bin, std::uint64_t value) {
         const std::uint64_t old = values[bin];
         empty -= old == empty_bin;
@@ -132,16 +132,18 @@ std::int64_t MinHash::sketch(const std::uint8_t* text, std::size_t size, std::ui
     };
     seen_.clear();
     std::size_t room = 32 * k;
-    const std::int64_t tokens = each_shingles(text, size, [&](const std::uint64_t* hashes, std::size_t count) {
-        for (std::size_t i = 0; i < count; ++i) throw_at_bins(hashes[i], 0);
-        if (!empty) return;  // no other round will be needed
-        seen_.insert(seen_.end(), hashes, hashes + count);
-        if (seen_.size() > room) {  // a text that repeats itself, for so many different ones leave no bin empty
-            std::sort(seen_.begin(), seen_.end());
-            seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
-            room = std::max(room, 2 * seen_.size());
-        }
-    });
+    const std::int64_t tokens =
+        each_shingles(text, size, [&](const std::uint64_t* hashes, std::size_t count) {
+            for (std::size_t i = 0; i < count; ++i) throw_at_bins(hashes[i], 0);
+            if (!empty) return;  // no other round will be needed
+            seen_.insert(seen_.end(), hashes, hashes + count);
+            if (seen_.size() >
+                room) {  // a text that repeats itself, for so many different ones leave no bin empty
+                std::sort(seen_.begin(), seen_.end());
+                seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
+                room = std::max(room, 2 * seen_.size());
+            }
+        });
     if (tokens < shingle_) return tokens;
     for (std::uint64_t round = 1; empty && round < k; ++round)
         for (const std::uint64_t hash : seen_)

@@ -15,7 +15,8 @@ inline bool is_word_byte(std::uint8_t c) {
            c == '_' || (c >= 0x80 && c < 0xE0);
 }
 
-// Bit i of `words` is set when byte i can stand in a word; `any_long`: some byte begins a character of three or more.
+// Bit i of `words` is set when byte i can stand in a word; `any_long`: some byte begins a character of three
+// or more.
 struct ByteMask {
     std::uint64_t words;
     bool any_long;
@@ -34,7 +35,8 @@ inline ByteMask byte_mask(const std::uint8_t* block) {
         largest = largest < c ? c : largest;
     }
     std::uint64_t words = 0;
-    for (int i = 0; i < 8; ++i) {  // the multiplication gathers the lowest bits of eight bytes in the highest byte
+    for (int i = 0; i < 8;
+         ++i) {  // the multiplication gathers the lowest bits of eight bytes in the highest byte
         std::uint64_t eight;
         std::memcpy(&eight, is_word + 8 * i, 8);
         words |= (eight * 0x0102040810204080u >> 56) << (8 * i);

@@ -51,7 +51,7 @@ def small_star(edges: Edges) -> Edges:
 
 
 def large_task(job: Job, level: Level, number: int, task: int) -> None:
-    """Large-star of a round: rows (vertex, other), other < vertex, by scattered vertex; and whether all stood in stars."""
+    """Large-star of a round: rows (vertex, other), other < vertex, by scattered vertex; and if all stood in stars."""
     if _marker(job, level).exists():
         return
     source = f"{level}/pairs" if number == 0 else f"{level}/small-{number - 1}"

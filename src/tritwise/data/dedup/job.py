@@ -34,7 +34,8 @@ class Job:
     def made_by(self) -> str:
         """A hash of everything but the texts that the tables depend on."""
         names = [path.name for path in self.parts]
-        return sha256_bytes(canonical_json([names, self.partitions, self.recipe.model_dump()]).encode())
+        settings = self.recipe.model_dump(exclude={"max_rounds", "listed_clusters", "listed_members"})
+        return sha256_bytes(canonical_json([names, self.partitions, settings]).encode())
 
     def path(self, step: str, task: int, kind: str = "safetensors") -> Path:
         """The file that a task of a step writes."""

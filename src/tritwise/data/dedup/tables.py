@@ -102,8 +102,8 @@ def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def unique_rows(rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """uint64 [rows, 2] sorted, each row once."""
-    rows = rows[np.lexsort([rows[:, 1], rows[:, 0]])]
+    """uint64 [rows, columns] sorted by the first column, then the next; each row once."""
+    rows = rows[np.lexsort(rows.T[::-1])]
     return rows[np.append(True, (rows[1:] != rows[:-1]).any(axis=1))[: len(rows)]]
 
 

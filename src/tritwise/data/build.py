@@ -151,6 +151,8 @@ def split_and_order(documents: list[Document], imports: ImportsOf, recipe: DataR
             edges = import_edges(python, [d.path for d in by_repository[name] if d.language == "python"],
                                  repository=name)
             order = dependency_order({path: edges.get(path, set()) for path in members})
+        elif recipe.order == "random":
+            order = seeded_order(members, seed, f"file order\0{name}")
         else:
             order = sorted(members)
         kept += [replace(members[path], split="held_out" if name in held_out else "train", position=position)

@@ -87,6 +87,7 @@ class Repository:
                 continue
         self._paths, self._name = sorted({*texts, *paths}), name
         self._target = lru_cache(None)(self._find_target)
+        self._class_names = lru_cache(None)(_class_names)
 
     def dependencies(self) -> dict[str, set[str]]:
         """For each file the files that it imports, as they are ordered for training."""
@@ -266,7 +267,7 @@ class Repository:
 
         With `instance`, what its methods assign to `self.NAME` counts too.
         """
-        own = {name: (found.path, line) for name, line in _class_names(found.node, instance).items()}
+        own = {name: (found.path, line) for name, line in self._class_names(found.node, instance).items()}
         if inherited and hops < _MOST_HOPS:
             for base in self._bases(found):
                 own = self.members(base, instance=instance, hops=hops + 1) | own

@@ -56,7 +56,8 @@ class DataRecipe(_Settings):
     source: Literal["python-stdlib", "folders"] = "folders"
     # With source = "folders": each directory below each of these is one repository.
     paths: tuple[str, ...] = ()
-    order: Literal["topological", "path"] = "topological"
+    # Of the files of a repository: what is imported before what imports it, by path, or by a seeded hash.
+    order: Literal["topological", "path", "random"] = "topological"
     # Whole repositories are held out, chosen by a seeded hash, until they hold this share of the bytes.
     held_out_fraction: Fraction = 0.03
     filters: FilterRecipe = FilterRecipe()

@@ -149,7 +149,8 @@ def split_and_order(documents: list[Document], facts: FactsOf, recipe: DataRecip
         members = {d.path: d for d in by_repository[name] if d.is_kept}
         known = {path: facts[name, path] for path in members if (name, path) in facts}
         edges = dependencies(known, paths=[d.path for d in by_repository[name]], repository=name)
-        order = order_files({path: edges.get(path, set()) for path in members}, recipe.order)
+        order = order_files({path: edges.get(path, set()) for path in members}, recipe.order,
+                            seed if recipe.order == "random" else None)
         kept += [replace(members[path], split="held_out" if name in held_out else "train", position=position)
                  for position, path in enumerate(order)]
     dropped = sorted((d for d in documents if not d.is_kept), key=lambda d: (d.repository, d.path))

@@ -30,7 +30,7 @@ TEXTS = st.one_of(st.text(), st.text(alphabet=SIGNS, max_size=80),
 
 @cache
 def learned() -> dict:
-    """A tokenizer.json with merges that were learned over whole texts of `SIGNS`: they join what stands side by side."""
+    """A tokenizer.json with merges learned over whole texts of `SIGNS`: they join what stands side by side."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     learner.decoder = decoders.ByteLevel()
@@ -172,7 +172,7 @@ def test_a_text_that_tiktoken_gives_up_on_is_encoded_all_the_same():
     encoder = Encoder(cutting_tokenizer("code"))
     expected = encoder.encode("def f(x):\n")
 
-    class PanicException(BaseException):  # noqa: N818 (pyo3's name)
+    class PanicException(BaseException):  # pyo3's name
         pass
 
     class Overflows:

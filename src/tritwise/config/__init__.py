@@ -17,5 +17,6 @@ from tritwise.config.rope import RopeScaling
 
 __all__ = [
     "DataRecipe", "FilterRecipe", "FimRecipe", "FimSettings", "MixSettings", "ModelConfig", "ParameterCount",
-    "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe", "VariantRecipe", "load_recipe",
+    "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
+    "VariantRecipe", "load_recipe",
 ]

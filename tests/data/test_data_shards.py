@@ -15,7 +15,7 @@ DOCUMENTS = [np.array([5, 6, 7, 0]), np.array([8, 0]), np.array([299, 1, 0])]
 
 @pytest.fixture
 def shard(tmp_path):
-    write_shard(tmp_path / "x.ds", DOCUMENTS, vocab_size=300, tokenizer_hash="abc")
+    write_shard(tmp_path / "x.ds", DOCUMENTS, vocab_size=300, tokenizer_hash="abc", recipe_hash="r")
     return tmp_path / "x.ds"
 
 
@@ -24,7 +24,7 @@ def shard(tmp_path):
 def test_what_is_written_is_read(tmp_path_factory, documents, vocab_size):
     path = tmp_path_factory.mktemp("shard") / "x.ds"
     written = [np.array(d) for d in documents] + [np.array([vocab_size - 1])]
-    write_shard(path, iter(written), vocab_size=vocab_size, tokenizer_hash="h")
+    write_shard(path, iter(written), vocab_size=vocab_size, tokenizer_hash="h", recipe_hash="r")
     shard = TokenShard.open(path)
     shard.verify()
     assert shard.ids.dtype == ("<u2" if vocab_size <= 1 << 16 else "<u4")
@@ -39,7 +39,7 @@ def test_the_files_are_datatroves(shard):
 
 
 def test_an_empty_shard_is_read_as_empty(tmp_path):
-    write_shard(tmp_path / "x.ds", [], vocab_size=10, tokenizer_hash="")
+    write_shard(tmp_path / "x.ds", [], vocab_size=10, tokenizer_hash="", recipe_hash="r")
     shard = TokenShard.open(tmp_path / "x.ds")
     shard.verify()
     assert shard.ids.size == shard.ends.size == 0
@@ -48,7 +48,7 @@ def test_an_empty_shard_is_read_as_empty(tmp_path):
 @pytest.mark.parametrize("document", [[], [[1, 2]], [-1], [300], [0.5]])
 def test_what_is_no_list_of_ids_is_not_written(document, tmp_path):
     with pytest.raises(ValueError, match="document 0"):
-        write_shard(tmp_path / "x.ds", [np.array(document)], vocab_size=300, tokenizer_hash="")
+        write_shard(tmp_path / "x.ds", [np.array(document)], vocab_size=300, tokenizer_hash="", recipe_hash="r")
     with pytest.raises(TritwiseError, match=r"x\.ds\.json does not exist"):
         TokenShard.open(tmp_path / "x.ds")
 

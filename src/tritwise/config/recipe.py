@@ -7,21 +7,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config.data_tokens import FimSettings, MixSettings
 from tritwise.config.model import LinearType, ModelConfig, ScaleType, config_error
 from tritwise.config.pre_tokenizers import STEPS
+from tritwise.config.settings import Count, Fraction, NonNegative, Positive
+from tritwise.config.settings import Settings as _Settings
 from tritwise.config.tokens import END_OF_TEXT
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+FimRecipe = FimSettings
 
 
 class FilterRecipe(_Settings):
@@ -36,18 +32,6 @@ class FilterRecipe(_Settings):
     min_alphabetic_fraction: Fraction = 0.25
     min_bytes: Count = 64
     max_bytes: Count = 1_000_000
-
-
-class FimRecipe(_Settings):
-    """Fill-in-the-middle at document level before packing (PSM: prefix, suffix, middle).
-
-    A file of more than `max_document_chars` characters is cut at line ends into consecutive documents of at most
-    that size, so that a context window can hold a whole one; each document is turned with probability `rate`.
-    """
-
-    rate: Fraction = 0.5
-    mode: Literal["psm"] = "psm"
-    max_document_chars: Count = 2000
 
 
 class DataRecipe(_Settings):
@@ -163,6 +147,8 @@ class Recipe(_Settings):
     tokenizer: TokenizerRecipe
     model: dict[str, Any]
     train: TrainRecipe
+    # Without a mix, training sees the recipe's own data.
+    mix: MixSettings | None = None
     variants: Annotated[dict[str, VariantRecipe], Field(min_length=1)]
 
     @model_validator(mode="after")

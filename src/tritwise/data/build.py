@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import atomic_directory, atomic_write_json, sha256_file
+from tritwise.common.files import atomic_directory, atomic_write_json, canonical_json, sha256_bytes, sha256_file
 from tritwise.common.progress import Progress, progress
-from tritwise.config import DataRecipe, FimRecipe, Recipe
-from tritwise.config.tokens import KNOWN_FIM_TOKENS
+from tritwise.config import DataRecipe, FimSettings, Recipe
 from tritwise.data.documents import DOCUMENTS_FILE, Document, document_text, path_comment, save_documents
-from tritwise.data.fim import Plain, Turned, turn
+from tritwise.data.encoder import Encoder
+from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
 from tritwise.data.imports import dependencies
 from tritwise.data.order import order_files
 from tritwise.data.read import FactsOf, read_source
@@ -35,7 +35,7 @@ from tritwise.data.rules import RULES
 from tritwise.data.shards import write_shard
 from tritwise.data.sources import may_be_held_out
 from tritwise.data.split import choose_held_out, seeded_order
-from tritwise.data.tokenizer import encode_texts, load_tokenizer, sample_evenly, train_tokenizer
+from tritwise.data.tokenizer import load_tokenizer, sample_evenly, train_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.json"
@@ -110,12 +110,12 @@ def build(recipe: Recipe, out: Path) -> BuildReport:
             tokenizer = _tokenizer(recipe, files["train"])
             tokenizer.save(str(directory / TOKENIZER_FILE))
             bar.update(1, f"{recipe.tokenizer.vocab_size} tokens")
+        encoder = Encoder(tokenizer)
         end = tokenizer.token_to_id(recipe.tokenizer.end_of_text)
         counts: dict[str, SplitCounts] = {}
         with _timed(seconds, "tokens"), progress("tokens", sum(map(len, files.values()))) as bar:
             for split, fim in (("train", recipe.data.fim), ("held_out", None)):
-                counts[split] = _write_split(directory, split, files[split], tokenizer, end, fim,
-                                             recipe.seed, bar)
+                counts[split] = _write_split(directory, split, files[split], encoder, end, fim, recipe, bar)
         report = BuildReport(
             recipe=recipe.name, seed=recipe.seed, vocab_size=tokenizer.get_vocab_size(),
             tokenizer_hash=sha256_file(directory / TOKENIZER_FILE), train=counts["train"],
@@ -125,6 +125,13 @@ def build(recipe: Recipe, out: Path) -> BuildReport:
             hashes={file.name: sha256_file(file) for file in sorted(directory.iterdir())}, seconds=seconds)
         atomic_write_json(directory / REPORT_FILE, asdict(report))
     return report
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Of all that a recipe says about its shards, but for the place where the source lies."""
+    settings = {"seed": recipe.seed, "data": recipe.data.model_dump(mode="json", exclude={"paths"}),
+                "tokenizer": recipe.tokenizer.model_dump(mode="json", exclude={"file"})}
+    return sha256_bytes(canonical_json(settings).encode())
 
 
 @contextmanager
@@ -181,24 +188,18 @@ def _tokenizer(recipe: Recipe, files: list[Document]) -> Tokenizer:
     if tokenizer.token_to_id(settings.end_of_text) is None:
         raise TritwiseError(f"{settings.file} has no token {settings.end_of_text!r}",
                             why="every document ends with it", fix="tokenizer.end_of_text = the token that ends a text")
-    if recipe.data.fim.rate and _fim_ids(tokenizer) is None:
+    if recipe.data.fim.rate and known_fim_ids(tokenizer) is None:
         raise TritwiseError(f"{settings.file} has no tokens for filling the middle",
                             why="data.fim asks for documents in that form", fix="data.fim.rate = 0")
     return tokenizer
 
 
-def _fim_ids(tokenizer: Tokenizer) -> tuple[int, ...] | None:
-    """Ids of begin, hole and end of the first known set that the tokenizer has."""
-    sets = (tuple(map(tokenizer.token_to_id, names)) for names in KNOWN_FIM_TOKENS)
-    return next((ids for ids in sets if None not in ids), None)
-
-
-def _write_split(directory: Path, split: str, files: list[Document], tokenizer: Tokenizer, end: int,
-                 fim: FimRecipe | None, seed: int, bar: Progress) -> SplitCounts:
+def _write_split(directory: Path, split: str, files: list[Document], encoder: Encoder, end: int,
+                 fim: FimSettings | None, recipe: Recipe, bar: Progress) -> SplitCounts:
     tally: Counter[str] = Counter()
-    facts = write_shard(directory / f"{split}.ds", _encode(files, tokenizer, end, fim, seed, tally, bar),
-                        vocab_size=tokenizer.get_vocab_size(),
-                        tokenizer_hash=sha256_file(directory / TOKENIZER_FILE))
+    facts = write_shard(directory / f"{split}.ds", _encode(files, encoder, end, fim, recipe.seed, tally, bar),
+                        vocab_size=encoder.tokenizer.get_vocab_size(),
+                        tokenizer_hash=sha256_file(directory / TOKENIZER_FILE), recipe_hash=recipe_hash(recipe))
     with_comments = sum(len(document_text(d).encode()) for d in files)
     return SplitCounts(
         repositories=len({d.repository for d in files}), files=len(files),
@@ -207,10 +208,10 @@ def _write_split(directory: Path, split: str, files: list[Document], tokenizer: 
         bytes_per_token=round(with_comments / facts["tokens"], 4) if facts["tokens"] else None)
 
 
-def _encode(files: list[Document], tokenizer: Tokenizer, end: int, fim: FimRecipe | None, seed: int,
+def _encode(files: list[Document], encoder: Encoder, end: int, fim: FimSettings | None, seed: int,
             tally: Counter[str], bar: Progress) -> Iterator[NDArray[np.int64]]:
     """Ids of each shard document; adds the number of those in FIM form to `tally["fim"]`."""
-    begin, hole, fim_end = _fim_ids(tokenizer) or (None, None, None)
+    fim_ids = known_fim_ids(encoder.tokenizer)
     for start in range(0, len(files), _BATCH):
         batch = files[start:start + _BATCH]
         documents: list[Plain | Turned] = []
@@ -218,14 +219,10 @@ def _encode(files: list[Document], tokenizer: Tokenizer, end: int, fim: FimRecip
             text = document_text(file)
             documents += [Plain(text)] if fim is None else turn(
                 text, fim, seed=seed, key=file.sha256, header=len(path_comment(file)))
-        encoded = iter(encode_texts(tokenizer, [text for document in documents for text in document]))
+        encoded = encoder.encode_all(text for document in documents for text in document.parts)
         for document in documents:
-            if isinstance(document, Turned):
-                tally["fim"] += 1
-                ids = [begin, *next(encoded), hole, *next(encoded), fim_end, *next(encoded), end]
-            else:
-                ids = [*next(encoded), end]
-            yield np.array(ids)
+            tally["fim"] += isinstance(document, Turned)
+            yield document_ids(document, [next(encoded) for _ in document.parts], end, fim_ids)
         bar.update(bar.completed + len(batch))
 
 

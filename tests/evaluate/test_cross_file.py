@@ -304,7 +304,7 @@ def test_a_task_holds_the_file_to_the_cursor_and_the_files_it_depends_on_in_thei
 
 def test_only_held_out_repositories_give_tasks_and_dropped_files_only_their_place():
     text = "from .shapes import unit\n\na = unit(1)\n"
-    assert find_tasks([d for d in repository(user=text)], ALL)
+    assert find_tasks(repository(user=text), ALL)
     trained = [Document(**{f: getattr(d, f) for f in d.__slots__} | {"split": "train"}) for d in repository(user=text)]
     assert find_tasks(trained, ALL) == []
     documents = [d for d in repository(user=text) if d.path != "pkg/__init__.py"]

@@ -27,7 +27,8 @@ def test_edit_similarity_is_twice_the_common_subsequence_over_both_lengths(a, b)
 
 
 @pytest.mark.parametrize(("a", "b", "value"), [
-    ("", "", 1), ("", "a", 0), ("abc", "abc", 1), ("abcd", "bcda", 0.75), ("this is a test", "this is a test!", 28 / 29),
+    ("", "", 1), ("", "a", 0), ("abc", "abc", 1), ("abcd", "bcda", 0.75),
+    ("this is a test", "this is a test!", 28 / 29),
     ("run(x)", "run(y)", 10 / 12),
 ])
 def test_edit_similarity_of_known_pairs(a, b, value):

@@ -10,9 +10,8 @@ from tritwise.config.recipe import Count, _Settings
 class CrossFileSettings(_Settings):
     """Which lines of held-out repositories are asked for (CrossCodeEval, arXiv 2310.11248, section 2)."""
 
-    # Where the cross-file name may stand before the cursor. "nowhere": not in the file at all, so that nothing in it can
-    # be copied (what is left are members of imported modules and classes); "imports": in import statements only;
-    # "anywhere".
+    # Where the cross-file name may stand before the cursor. "nowhere": so that nothing in the file can be copied, which
+    # leaves members of imported modules and classes; "imports": in import statements only; "anywhere".
     seen: Literal["nowhere", "imports", "anywhere"] = "nowhere"
     # Lines of code before the cursor, imports, comments and docstrings not counted; the paper's number for Python.
     min_code_lines: Annotated[int, Field(ge=0)] = 10

@@ -1,9 +1,9 @@
 """Cross-file completion: lines of held-out repositories that use a name which another file defines.
 
 CrossCodeEval's recipe (arXiv 2310.11248, section 2) on repositories that were kept out of training. The cursor stands
-right before the first such name of a line; what is asked for is the rest of that line, without a comment at its end. Of
-a statement of several lines that is the rest of one of them; lines that end inside a string or with a backslash are left
-out. Lines that stand in another file of the repository, too, are left out, and those whose rest can be found in the file
+right before the first such name of a line; what is asked for is the rest of that line, without a comment at its end.
+Of a statement of several lines that is the rest of one of them; lines that end inside a string or with a backslash are
+left out. So are lines that stand in another file of the repository, too, and those whose rest can be found in the file
 before the cursor.
 
     tasks = find_tasks(load_documents("runs/quickstart/data", split=None))

@@ -64,9 +64,9 @@ class PythonFile:
             (self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset))
             for node in ast.walk(self.tree) if isinstance(node, ast.Import | ast.ImportFrom))
         # Docstrings, and strings that stand for comments: first and last lines.
-        self.string_statements = [
-            (node.lineno, node.end_lineno) for node in ast.walk(self.tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+        statements = (node for node in ast.walk(self.tree) if isinstance(node, ast.Expr))
+        self.string_statements = [(node.lineno, node.end_lineno) for node in statements
+                                  if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
 
     def offset(self, line: int, column: int) -> int:
         """Characters before a place that the parser gives as a line from 1 and UTF-8 bytes."""
@@ -104,7 +104,7 @@ class Repository:
     def _find_target(self, directory: str, imported: Import) -> str | None:
         """The file that an import in a file of `directory` leads to: the only place that knows how imports resolve."""
         importer = posixpath.join(directory, "\0importer.py")  # so that the file itself can be a target
-        edges = import_edges({**{path: () for path in self.files}, importer: (imported,)}, self._paths,
+        edges = import_edges({**dict.fromkeys(self.files, ()), importer: (imported,)}, self._paths,
                              repository=self._name)
         return next(iter(edges[importer]), None)
 

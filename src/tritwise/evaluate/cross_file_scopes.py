@@ -128,36 +128,36 @@ class _Reader(ast.NodeVisitor):
         parts += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         self._inside("comprehension", node, parts, {})
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self.scope.bind(node.name, Binding(node))
         for part in (*node.decorator_list, *node.bases, *(each.value for each in node.keywords)):
             self.visit(part)
         self._inside("class", node, list(node.body), {each.name: each for each in getattr(node, "type_params", ())})
 
-    def visit_Global(self, node: ast.Global) -> None:  # noqa: N802
+    def visit_Global(self, node: ast.Global) -> None:
         self.scope.global_names.update(node.names)
 
-    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:  # noqa: N802
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
         self.scope.nonlocal_names.update(node.names)
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802
+    def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             self.scope.bind(alias.asname or alias.name.split(".")[0], Binding(node, alias))
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         for alias in node.names:
             if alias.name == "*":
                 self.scope.module.stars.append(node)
             else:
                 self.scope.bind(alias.asname or alias.name, Binding(node, alias))
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> None:
         if not isinstance(node.ctx, ast.Load):
             self.scope.bind(node.id, Binding(node))
         elif not self._in_fstring:
             self.chains.append(Chain(node, (), self.scope))
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         attributes, value = [node], node.value
         while isinstance(value, ast.Attribute):
             attributes.append(value)
@@ -169,17 +169,17 @@ class _Reader(ast.NodeVisitor):
             read = attributes if isinstance(node.ctx, ast.Load) else attributes[1:]
             self.chains.append(Chain(value, tuple(reversed(read)), self.scope))
 
-    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:  # noqa: N802
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         scope = self.scope
         while scope.kind == "comprehension" and scope.parent is not None:
             scope = scope.parent
         scope.bind(node.target.id, Binding(node))
         self.visit(node.value)
 
-    def visit_Assign(self, node: ast.Assign) -> None:  # noqa: N802
+    def visit_Assign(self, node: ast.Assign) -> None:
         self._assign(node, node.targets)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.visit(node.annotation)
         self._assign(node, [node.target])
 
@@ -192,7 +192,7 @@ class _Reader(ast.NodeVisitor):
             else:
                 self.visit(target)
 
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:  # noqa: N802
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.name:
             self.scope.bind(node.name, Binding(node))
         self.generic_visit(node)
@@ -205,10 +205,10 @@ class _Reader(ast.NodeVisitor):
 
     visit_MatchAs = visit_MatchStar = visit_MatchMapping = _pattern  # noqa: N815
 
-    def visit_TypeAlias(self, node: ast.AST) -> None:  # noqa: N802
+    def visit_TypeAlias(self, node: ast.AST) -> None:
         self.scope.bind(node.name.id, Binding(node))  # type: ignore[attr-defined]
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:  # noqa: N802
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         self._in_fstring += 1
         self.generic_visit(node)
         self._in_fstring -= 1

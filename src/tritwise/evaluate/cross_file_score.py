@@ -159,7 +159,7 @@ def _window(codec: TextCodec, task: CrossFileTask, prompt: _Prompt, arm: str, co
         comment, text = file.text.split("\n", 1)
         starts = [0, *(found.end() for found in re.finditer(r"\r\n?|\n", text))]
         shown = comment + "\n" + text[starts[task.definition_line - 1]:]
-        others = [end, *codec.encode(shown)][:cross - 1] + [end]
+        others = [end, *codec.encode(shown)[:cross - 2], end]
     else:
         files = {"alone": (), "dependencies": task.dependencies, "others": task.others}[arm]
         others = [end, *(id_ for file in files for id_ in (*codec.encode(file.text), end))][-cross:]

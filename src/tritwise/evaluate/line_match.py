@@ -1,4 +1,4 @@
-"""How near a generated line of code is to the one that was asked for: CrossCodeEval's measures (arXiv 2310.11248, 3)."""
+"""How near a generated line of code is to the reference: CrossCodeEval's measures (arXiv 2310.11248, section 3)."""
 
 import keyword
 import re
@@ -63,7 +63,7 @@ def edit_similarity(a: str, b: str) -> float:
 
 
 def _f1(found: set[str], wanted: set[str]) -> float:
-    """F1 of two sets, 1 for two empty ones: a line without names is right without any."""
+    """F1 of two sets, 1 for two empty ones (0 in the paper's script): a line without names is right without any."""
     if not found and not wanted:
         return 1.0
     return 2 * len(found & wanted) / (len(found) + len(wanted))

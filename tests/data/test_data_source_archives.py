@@ -89,7 +89,8 @@ def test_hostile_members_are_named_and_never_extracted(compress, tmp_path, monke
         member("x" * 300 + ".py", b"long")], errors="surrogateescape")))
     assert {(f.path, f.content, f.skipped) for f in only(path)} == {
         ("../up.py", None, "path"), ("/abs.py", None, "path"), ("a/../../b.py", None, "path"),
-        ("a//b.py", None, "path"), ("new\\nline", None, "path"), ("link", None, "symbolic_link"), ("hard", None, "symbolic_link"),
+        ("a//b.py", None, "path"), ("new\\nline", None, "path"),
+        ("link", None, "symbolic_link"), ("hard", None, "symbolic_link"),
         ("dev", None, "special_file"), ("pipe", None, "special_file"), ("large.py", None, "too_large"),
         ("ok.py", None, "duplicate_path"), ("ok.py", b"new", None), ("bad\\xff", None, "path"),
         ("x" * 300 + ".py", b"long", None)}

@@ -17,7 +17,7 @@ KEPT_HASHES = 32
 MATCH = 0.75
 # Two licences are related when the smaller one has this share of its groups in common with the other. Marks are groups
 # that only one of the two has.
-RELATED, KEPT_MARKS, _STANDS = 0.6, 10, 0.4
+RELATED, KEPT_MARKS, _STANDS, _ALL_STANDS = 0.6, 10, 0.4, 0.85
 # Words beside the matched licences that change nothing: names, an appendix, a sentence. More, or a clause that takes
 # something back, is another licence.
 _FREE_WORDS, _FREE_SHARE = 100, 0.15
@@ -78,9 +78,11 @@ def licences_of_text(text: str) -> str | None:
         return len(own & whole) / len(own) if own else 0.5
 
     # The larger of two relatives is there when what only it has is there; names that are filled in may hide some of it.
+    # When what only the smaller one has is all there, and there is less of the larger, that is of a third licence.
     for name, other in sorted(marks):
         if name in found and other in found and (table[name][0], name) > (table[other][0], other):
-            found.discard(other if stands(name, other) >= _STANDS else name)
+            larger, smaller = stands(name, other), stands(other, name)
+            found.discard(other if larger >= _STANDS and not smaller > max(larger, _ALL_STANDS) else name)
     known = sum(table[name][0] for name in found)
     spare = len(words(text)) - known
     parts = sorted(found)

@@ -65,6 +65,7 @@ def is_permissive(expression: str | None, also: tuple[str, ...] = ()) -> bool:
     def one() -> bool:
         nonlocal position
         if position >= len(tokens):
+            position = len(tokens) + 1  # an operator without a right side: no expression
             return False
         token = tokens[position]
         position += 1

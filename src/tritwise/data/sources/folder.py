@@ -7,11 +7,11 @@ from pathlib import Path
 from tritwise.data.sources.files import VERSION_CONTROL, RawFile, Wanted, checked_path, skip_of_mode
 
 
-def walk(root: str) -> Iterator[tuple[str, os.stat_result | None]]:
+def walk(root: str, *, without: frozenset[str] = VERSION_CONTROL) -> Iterator[tuple[str, os.stat_result | None]]:
     """(path relative to `root` with forward slashes, status) of everything that is no directory, in no order.
 
     The status is None for what cannot be looked at. Names that are not UTF-8 hold surrogates, as `os.fsdecode` makes
-    them. Directories of version control are left out.
+    them. Directories of the names `without` are left out.
     """
     waiting = [""]
     while waiting:
@@ -25,7 +25,7 @@ def walk(root: str) -> Iterator[tuple[str, os.stat_result | None]]:
             path = f"{below}/{entry.name}" if below else entry.name
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in VERSION_CONTROL:
+                    if entry.name not in without:
                         waiting.append(path)
                 else:
                     yield path, entry.stat(follow_symlinks=False)

@@ -1,6 +1,7 @@
 """The standard library of the running interpreter, cut into repositories."""
 
 import os
+import stat
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -45,11 +46,11 @@ def may_be_held_out(source: str, repository: str) -> bool:
 def stdlib_files(root: str) -> dict[str, tuple[str, ...]]:
     """Paths of the library's modules below `root` by repository, both sorted; empty where there is no library."""
     members: dict[str, list[str]] = {}
-    for path, status in walk(root) if os.path.isdir(root) else ():
+    for path, status in walk(root, without=_NOT_LIBRARY) if os.path.isdir(root) else ():
         parts = path.split("/")
         # `config-3.11-x86_64-linux-gnu` and the like hold build files; a package's name is an identifier.
-        if (status is not None and path.endswith(".py") and parts[0].removesuffix(".py").isidentifier()
-                and not os.path.islink(os.path.join(root, path))
-                and not any(part in _NOT_LIBRARY or part.startswith(".") for part in parts[:-1])):
+        if (status is not None and stat.S_ISREG(status.st_mode) and path.endswith(".py")
+                and parts[0].removesuffix(".py").isidentifier()
+                and not any(part.startswith(".") for part in parts[:-1])):
             members.setdefault(stdlib_repository(path), []).append(path)
     return {name: tuple(sorted(members[name])) for name in sorted(members)}

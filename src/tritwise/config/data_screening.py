@@ -18,7 +18,8 @@ class ContaminationSettings(_Settings):
 
     The paper drops a file that holds any 10-gram of a test set, and test strings of 3 to 9 words that stand in it
     exactly. It says nothing of n-grams that say nothing; here an n-gram counts when it has enough different words that
-    are names, and is no boilerplate of a reference corpus.
+    are names, and is no boilerplate of a reference corpus. A text none of whose n-grams counts is looked for as it
+    stands, like a short one.
     """
 
     ngram: Annotated[int, Field(ge=4, le=50)] = 10
@@ -26,6 +27,6 @@ class ContaminationSettings(_Settings):
     # A short string counts from this many characters on, runs of white space as one: "return len(string)" has 18.
     min_short_characters: Count = 20
     # A name is a word of two characters and more that begins with no digit. "1 2 3 4 5 6 7 8 9 10" has none.
-    min_distinct_names: Annotated[int, Field(ge=0)] = 5
+    min_distinct_names: Annotated[int, Field(ge=0)] = 4
     # An n-gram that stands in this many sources (repositories, packages) of the reference corpus is boilerplate.
     max_reference_sources: Count = 1

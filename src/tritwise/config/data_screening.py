@@ -57,3 +57,48 @@ class SyntaxSettings(_Settings):
     @classmethod
     def _with_defaults(cls, given: dict[str, float]) -> dict[str, float]:
         return MAX_WRONG_FRACTION | given
+
+
+class HeuristicLimits(_Settings):
+    """What one language has of its own; None takes the value that all languages have."""
+
+    max_repeated_lines: Fraction | None = None
+    max_repeated_ngrams: Fraction | None = None
+    max_number_words: Fraction | None = None
+    max_short_names: Fraction | None = None
+    max_long_words: Fraction | None = None
+    min_name_entropy: Annotated[float, Field(ge=0)] | None = None
+    max_comment_lines: Fraction | None = None
+    max_lines_without_definition: Count | None = None
+
+
+class HeuristicSettings(_Settings):
+    """Signs of unreadable or poorly modular code. Ideas are OpenCoder's (arXiv 2411.04905, appendix on code filters);
+    the limits were set so that the sound code of well-kept packages stays.
+    """
+
+    # Only files of this many words are judged: shares of fewer say little.
+    min_words: Count = 60
+    # Share of the characters, in lines of ten and more, that stand in repeats of an earlier line.
+    max_repeated_lines: Fraction = 0.7
+    # Share of runs of ten words that are repeats of an earlier one.
+    max_repeated_ngrams: Fraction = 0.75
+    # Share of words that begin with a digit: tables of data.
+    max_number_words: Fraction = 0.75
+    # Share of names that have one character: minified, obfuscated.
+    max_short_names: Fraction = 0.7
+    # Share of characters in words of more than 48 characters: encoded data, mangled names.
+    max_long_words: Fraction = 0.5
+    # Bits a name, over the names of a file: few names again and again.
+    min_name_entropy: Annotated[float, Field(ge=0)] = 2.5
+    # Share of lines that are comments: code that was commented away, a licence with nothing under it.
+    max_comment_lines: Fraction = 0.95
+    # Lines that are no comment between one definition (function, class, type) and the next, or an end of the file.
+    max_lines_without_definition: Count = 1500
+    languages: dict[str, HeuristicLimits] = {}
+
+    def of(self, language: str, name: str):
+        """The value of the setting `name` for a language."""
+        own = self.languages.get(language)
+        value = None if own is None else getattr(own, name)
+        return getattr(self, name) if value is None else value

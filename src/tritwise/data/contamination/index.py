@@ -50,7 +50,7 @@ class TestSets:
     offsets: np.ndarray        # int64 [n-grams]
     table: Table               # of their hashes; a row is a number into `owners` and `offsets`
     short: tuple[int, ...]     # numbers of the texts that are looked for as they are
-    short_words: np.ndarray    # uint64 [short texts, n - 1]: hashes of their words, then zeros
+    short_words: np.ndarray    # uint64 [short texts, n - 1]: hashes of their first words, then zeros
     short_table: Table         # of the hashes of their first three words
     left_out: dict[str, int]   # how many n-grams and texts do not count, by reason
 
@@ -174,17 +174,20 @@ def _index(items: tuple[TestItem, ...], settings: ContaminationSettings, boilerp
     common = np.isin(hashes, [ngram_hashes(words_of(each).hashes, n)[0] for each in boilerplate])
     counts = named & ~common
     owners = text_of[begins[counts]]
-    short = [number for number in np.flatnonzero((lengths >= settings.min_short_words) & (lengths < n)).tolist()
+    # A text is looked for as it stands when it is short, and when none of its n-grams counts.
+    has_ngrams = np.isin(np.arange(len(texts)), owners)
+    short = [number for number in np.flatnonzero((lengths >= settings.min_short_words) & ~has_ngrams).tolist()
              if len(" ".join(texts[number].split())) >= settings.min_short_characters]
     short_words = np.zeros((len(short), n - 1), dtype=np.uint64)
     for row, number in enumerate(short):
-        short_words[row, :lengths[number]] = words.hashes[first_words[number]:first_words[number + 1]]
+        first = words.hashes[first_words[number]:first_words[number + 1]][:n - 1]
+        short_words[row, :len(first)] = first
     return TestSets(
         settings, items, boilerplate, texts, item_of, owners, begins[counts] - first_words[owners],
         Table.of(hashes[counts]), tuple(short), short_words,
         Table.of(np.array([ngram_hashes(each, _SHORT)[0] for each in short_words], dtype=np.uint64)),
         {"ngrams of few names": int((~named).sum()), "ngrams of the reference": int((named & common).sum()),
-         "short texts": int((lengths < n).sum()) - len(short)})
+         "short texts": int((~has_ngrams).sum()) - len(short)})
 
 
 def _first_words(words: Words, texts: tuple[str, ...]) -> np.ndarray:

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import open_regular
 
 _MOST_BYTES = 1 << 28
+# File names that do not say which set it is.
+_SPLITS = ("test", "train", "valid", "validation", "dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,18 @@ _FORMATS = (
     # Multiple choice and language-model scoring: the answer is one of a few choices, or the end of the text.
     _Format(frozenset({"query", "choices"}), lambda row: "",
             lambda row: (row["query"], *(c for c in row["choices"] if isinstance(c, str)))),
+    _Format(frozenset({"context_options", "continuation"}), lambda row: "",
+            lambda row: tuple(option + " " + row["continuation"] for option in row["context_options"])),
     _Format(frozenset({"context", "continuation"}), lambda row: "",
             lambda row: (row["context"] + row["continuation"],)),
 )
 
 
 def load_test_sets(paths: Iterable[Path], fields: tuple[str, ...] = ()) -> list[TestItem]:
-    """The items of several files, each a set that is called by its path's last parts as far as they tell it apart."""
+    """The items of several files: a set has its file's name, and its folder's where two are equal or are a split's."""
     paths = [Path(path) for path in paths]
     names = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path in paths]
-    names = [name if names.count(name) == 1 else f"{path.parent.name}/{name}"
+    names = [name if names.count(name) == 1 and name not in _SPLITS else f"{path.parent.name}/{name}"
              for name, path in zip(names, paths, strict=True)]
     if len(set(names)) < len(names):
         raise TritwiseError("two of the test sets have the same name", why=", ".join(sorted(names)))
@@ -91,7 +96,7 @@ def read_test_set(path: Path, name: str, fields: tuple[str, ...] = ()) -> list[T
     path = Path(path)
     text = _read(path)
     if path.name.removesuffix(".gz").endswith(".txt"):
-        paragraphs = [part.strip() for part in text.replace("\r\n", "\n").split("\n\n")]
+        paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text)]
         items = [TestItem(name, str(number), (part,)) for number, part in enumerate(paragraphs) if part]
     else:
         items = _items(path, name, _rows(path, text), fields)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
@@ -21,6 +21,7 @@ def shard(tmp_path):
 
 @given(documents=st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=9),
        vocab_size=st.sampled_from([100, 1 << 16, (1 << 16) + 1]))
+@settings(max_examples=20, deadline=None)  # every file is synced
 def test_what_is_written_is_read(tmp_path_factory, documents, vocab_size):
     path = tmp_path_factory.mktemp("shard") / "x.ds"
     written = [np.array(d) for d in documents] + [np.array([vocab_size - 1])]
@@ -30,7 +31,7 @@ def test_what_is_written_is_read(tmp_path_factory, documents, vocab_size):
     assert shard.ids.dtype == ("<u2" if vocab_size <= 1 << 16 else "<u4")
     assert shard.ids.tolist() == np.concatenate(written).tolist()
     assert [shard.document(i).tolist() for i in range(len(shard.ends))] == [d.tolist() for d in written]
-    assert (shard.vocab_size, shard.tokenizer_hash) == (vocab_size, "h")
+    assert (shard.vocab_size, shard.tokenizer_hash, shard.recipe_hash) == (vocab_size, "h", "r")
 
 
 def test_the_files_are_datatroves(shard):

@@ -15,7 +15,7 @@ from tritwise.config import Recipe, load_recipe
 from tritwise.pipeline.stages import Stage, StageRecord, run_stages
 
 # Raised when the code of a stage changes what it writes; the stage and those that read it then run again.
-VERSIONS = {"data": 1, "train": 1, "export": 1, "run": 2, "report": 1}
+VERSIONS = {"data": 2, "train": 1, "export": 1, "run": 2, "report": 1}
 RUN = "run"
 _RESERVED = {"data", RUN, "superseded"}
 
@@ -69,6 +69,8 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
                     "schedule": recipe.variants[variant].schedule.model_dump(mode="json")}
         if (start := recipe.variants[variant].start) is not None:
             settings["start"] = _start_key(start)
+        if recipe.mix is not None:
+            settings["mix"] = _mix_key(recipe)
         stages.append(Stage(f"train-{variant}", _trainer(recipe, variant, out), settings=settings,
                             version=VERSIONS["train"], reads=("data",), resumable=True))
     for variant in variants:
@@ -89,6 +91,12 @@ def _start_key(path: str) -> str:
     from tritwise.train.start import start_key
 
     return start_key(Path(path))
+
+
+def _mix_key(recipe: Recipe) -> dict[str, Any]:
+    from tritwise.train.mixes import mix_key
+
+    return mix_key(recipe.mix)
 
 
 def source_fingerprint(recipe: Recipe) -> str:

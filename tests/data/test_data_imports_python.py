@@ -231,8 +231,8 @@ def test_what_the_interpreter_cannot_parse_still_has_imports(text):
 
 def test_absolute_names_start_above_the_outermost_package_or_beside_a_script():
     found = edges({"src/pkg/__init__.py": "", "src/pkg/a.py": "import pkg.b\nimport helper",
-                   "src/pkg/b.py": "import json", "src/pkg/json.py": "", "tools/helper.py": "",
-                   "tools/run.py": "import helper\nfrom pkg import a", "lib/space/x.py": "", "top.py": "import space.x"})
+                   "src/pkg/b.py": "import json", "src/pkg/json.py": "", "tools/helper.py": "", "lib/space/x.py": "",
+                   "tools/run.py": "import helper\nfrom pkg import a", "top.py": "import space.x"})
     assert found["src/pkg/a.py"] == {"src/pkg/b.py"}
     assert found["src/pkg/b.py"] == set()  # the library's json, not its neighbour
     assert found["tools/run.py"] == {"tools/helper.py", "src/pkg/a.py"}

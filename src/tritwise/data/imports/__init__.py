@@ -25,6 +25,8 @@ __all__ = ["Facts", "dependencies", "extract", "extract_manifest", "languages_wi
 
 # Modules of this package, by the languages whose files see each other: C and C++ share headers, for instance.
 _MODULES: dict[str, tuple[str, ...]] = {
+    "csharp": ("c#",),
+    "jvm": ("java", "kotlin", "scala"),
     "python": ("python",),
     "c_family": ("c", "c++"),
     "ecmascript": ("javascript", "typescript"),

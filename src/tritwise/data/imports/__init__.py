@@ -28,6 +28,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "c_family": ("c", "c++"),
     "ecmascript": ("javascript", "typescript"),
     "go": ("go",),
+    "rust": ("rust",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

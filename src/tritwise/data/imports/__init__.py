@@ -29,6 +29,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "ecmascript": ("javascript", "typescript"),
     "go": ("go",),
     "rust": ("rust",),
+    "php": ("php",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

@@ -30,6 +30,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "go": ("go",),
     "rust": ("rust",),
     "php": ("php",),
+    "ruby": ("ruby",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

@@ -31,6 +31,9 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "c_family": ("c", "c++"),
     "ecmascript": ("javascript", "typescript"),
     "go": ("go",),
+    "rust": ("rust",),
+    "php": ("php",),
+    "ruby": ("ruby",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

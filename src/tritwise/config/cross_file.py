@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tritwise.config.recipe import Count, _Settings
+from tritwise.config.settings import Count, Settings
 
 
-class CrossFileSettings(_Settings):
+class CrossFileSettings(Settings):
     """Which lines of held-out repositories are asked for (CrossCodeEval, arXiv 2310.11248, section 2)."""
 
     # Where the cross-file name may stand before the cursor. "nowhere": so that nothing in the file can be copied, which
@@ -34,7 +34,7 @@ class CrossFileSettings(_Settings):
         return self
 
 
-class CrossFileWindow(_Settings):
+class CrossFileWindow(Settings):
     """How a model's window is shared out between other files, the file itself and the answer, in tokens."""
 
     # The whole window; None: the model's.

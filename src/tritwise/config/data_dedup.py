@@ -3,10 +3,11 @@
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tritwise.config.settings import Count, Settings
 
 Threshold = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
 
 
 class CurvePoint(NamedTuple):
@@ -17,10 +18,8 @@ class CurvePoint(NamedTuple):
     pair: float  # P(that, and the estimate reaches the threshold): what is found, or wrongly merged
 
 
-class DedupRecipe(BaseModel):
+class DedupRecipe(Settings):
     """Duplicates by MinHash and banded locality-sensitive hashing, of repositories and of files."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # Whole repositories whose shingles are nearly those of another: forks, mirrors, old copies (DeepSeek-Coder, arXiv
     # 2401.14196, section 2.3).

@@ -4,20 +4,13 @@ The defaults are DeepSeek-Coder's (arXiv 2401.14196, section 2.1) and, where tha
 (arXiv 2402.19173, section 2.1).
 """
 
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import field_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+from tritwise.config.settings import Count, Fraction, Positive, Settings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LanguageFilters(_Settings):
+class LanguageFilters(Settings):
     """What one language has of its own; None takes the value that all languages have."""
 
     max_mean_line_length: Positive | None = None
@@ -53,7 +46,7 @@ LANGUAGE_FILTERS = {
 }
 
 
-class FilterSettings(_Settings):
+class FilterSettings(Settings):
     """Rule filters on files. `languages` overrides them; a language that is given there loses its default entry."""
 
     # Shell patterns on a file's path in its source; a matching file is dropped ("*" crosses directories).
@@ -69,7 +62,6 @@ class FilterSettings(_Settings):
     max_encoded_run: Count = 1024
     max_encoded_fraction: Fraction = 0.5
     min_bytes: Count = 64
-    max_bytes: Count = 1_000_000
     drop_xml: bool = True
     languages: dict[str, LanguageFilters] = LANGUAGE_FILTERS
 
@@ -85,7 +77,7 @@ class FilterSettings(_Settings):
         return getattr(self, name, None) if value is None else value
 
 
-class SecretSettings(_Settings):
+class SecretSettings(Settings):
     """What is redacted. Each kind can be switched off; a key with a known prefix needs no entropy."""
 
     emails: bool = True

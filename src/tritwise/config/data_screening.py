@@ -1,19 +1,14 @@
 """Settings of the later screens: syntax, heuristics, the quality model, and decontamination."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+from tritwise.config.settings import Count, Fraction, Positive, Settings
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ContaminationSettings(_Settings):
+class ContaminationSettings(Settings):
     """What of a test set counts as found in a file (arXiv 2401.14196, section 2.3).
 
     The paper drops a file that holds any 10-gram of a test set, and test strings of 3 to 9 words that stand in it
@@ -42,7 +37,7 @@ MAX_WRONG_FRACTION = {
 }
 
 
-class SyntaxSettings(_Settings):
+class SyntaxSettings(Settings):
     """Which files are not source code of their language."""
 
     # Of languages that `languages` does not name.
@@ -59,7 +54,7 @@ class SyntaxSettings(_Settings):
         return MAX_WRONG_FRACTION | given
 
 
-class HeuristicLimits(_Settings):
+class HeuristicLimits(Settings):
     """What one language has of its own; None takes the value that all languages have."""
 
     max_repeated_lines: Fraction | None = None
@@ -72,7 +67,7 @@ class HeuristicLimits(_Settings):
     max_lines_without_definition: Count | None = None
 
 
-class HeuristicSettings(_Settings):
+class HeuristicSettings(Settings):
     """Signs of unreadable or poorly modular code. Ideas are OpenCoder's (arXiv 2411.04905, appendix on code filters);
     the limits were set so that the sound code of well-kept packages stays.
     """
@@ -95,7 +90,7 @@ class HeuristicSettings(_Settings):
     max_comment_lines: Fraction = 0.95
     # Lines that are no comment between one definition (function, class, type) and the next, or an end of the file.
     max_lines_without_definition: Count = 1500
-    languages: dict[str, HeuristicLimits] = {}
+    languages: Mapping[str, HeuristicLimits] = Field(default_factory=dict)
 
     def of(self, language: str, name: str):
         """The value of the setting `name` for a language."""

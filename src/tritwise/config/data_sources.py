@@ -2,16 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Count = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from tritwise.config.settings import Count, Fraction, Settings
 
 
-class KindSettings(BaseModel):
+class KindSettings(Settings):
     """Which kinds of files are not source that somebody wrote (`data.sources.kinds`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # A zero byte, or too many control characters, within the first 8000 bytes.
     binary: bool = True
@@ -29,10 +26,8 @@ class KindSettings(BaseModel):
     minified_longest_line: Count = 5000
 
 
-class SourceSettings(BaseModel):
+class SourceSettings(Settings):
     """Where repositories are, and which of their files are read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # Each is a git repository (bare or checked out), an archive (*.tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst), a
     # Parquet file, or a directory of these and of plain folders: every folder in it is a repository, and a folder that

@@ -16,11 +16,12 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from tritwise.data.order import Import, import_edges, python_imports
+from tritwise.data.imports import Facts, dependencies, extract
 from tritwise.evaluate.cross_file_scopes import Binding, Chain, Scope, read_scopes
 
 Kind = Literal["imported", "attribute", "member"]
 _MOST_HOPS = 8  # imports of imports, bases of bases
+_NO_FACTS = Facts("python")
 
 
 class Use(NamedTuple):
@@ -53,7 +54,7 @@ class PythonFile:
 
     def __init__(self, path: str, text: str) -> None:
         self.path, self.text = path, text
-        self.imports = python_imports(text)
+        self.facts = extract("python", path, text.encode())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.tree = ast.parse(text)
@@ -91,7 +92,7 @@ class Repository:
 
     def dependencies(self) -> dict[str, set[str]]:
         """For each file the files that it imports, as they are ordered for training."""
-        return import_edges({path: file.imports for path, file in self.files.items()}, self._paths,
+        return dependencies({path: file.facts for path, file in self.files.items()}, paths=self._paths,
                             repository=self._name)
 
     def uses(self, path: str) -> list[Use]:
@@ -101,12 +102,11 @@ class Repository:
         return sorted(use for use in found
                       if use.definition != path and file.text[use.start:use.end] == use.name)
 
-    def _find_target(self, directory: str, imported: Import) -> str | None:
-        """The file that an import in a file of `directory` leads to: the only place that knows how imports resolve."""
+    def _find_target(self, directory: str, imported: tuple[str, ...]) -> str | None:
+        """The file that an import (as `Facts.imports` holds it) in a file of `directory` leads to."""
         importer = posixpath.join(directory, "\0importer.py")  # so that the file itself can be a target
-        edges = import_edges({**dict.fromkeys(self.files, ()), importer: (imported,)}, self._paths,
-                             repository=self._name)
-        return next(iter(edges[importer]), None)
+        facts = dict.fromkeys(self.files, _NO_FACTS) | {importer: Facts("python", (imported,))}
+        return next(iter(dependencies(facts, paths=self._paths, repository=self._name)[importer]), None)
 
     def _module(self, importer: str, level: int, names: tuple[str, ...]) -> str | None:
         """The file that is the module `names`, exactly, not one that is a beginning of it; of no names, the package."""
@@ -116,7 +116,7 @@ class Repository:
         if not names:
             package = posixpath.join(base, "__init__.py")
             return package if package in self.files else None
-        imported = Import(level, ".".join(names[:-1]), names[-1]) if level else Import(0, ".".join(names), None)
+        imported = (str(level), ".".join(names[:-1]), names[-1]) if level else ("0", ".".join(names))
         found = self._target(posixpath.dirname(importer), imported)
         if found is None:
             return None

@@ -58,10 +58,11 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     variants = tuple(recipe.variants)
     tokenizer_file = {} if recipe.tokenizer.file is None else {"tokenizer_file": _file_key(recipe.tokenizer.file)}
     stages = [Stage("data", lambda directory: _build_data(recipe, directory), settings={
-        "seed": recipe.seed, "data": recipe.data.model_dump(mode="json"),
+        "seed": recipe.seed, "data": recipe.data.model_dump(mode="json", exclude={"partitions"}),
         "tokenizer": recipe.tokenizer.model_dump(mode="json"), "source": source_fingerprint(recipe),
         "python": platform.python_version(),  # its parser decides which files are kept
-    } | tokenizer_file, version=VERSIONS["data"])]
+        "judges": [_file_key(path) for path in _judges(recipe)],
+    } | tokenizer_file, version=VERSIONS["data"], resumable=True)]
     for variant in variants:
         # What decides the numbers; how often a checkpoint is written does not.
         settings = {"seed": recipe.seed, "model": recipe.model_config_of(variant).model_dump(mode="json"),
@@ -83,8 +84,16 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
 
 def _file_key(path: str) -> str:
     if not Path(path).is_file():
-        raise TritwiseError(f"{path} does not exist", why="tokenizer.file names a tokenizer.json")
+        raise TritwiseError(f"{path} does not exist", why="the recipe names it")
     return sha256_file(Path(path))
+
+
+def _judges(recipe: Recipe) -> list[str]:
+    """The files that decide what is kept: test sets, and a quality model."""
+    model = recipe.data.screening.quality_model
+    sets = [path for name in recipe.data.decontamination.sets
+            for path in (sorted(map(str, Path(name).rglob("*.*"))) if Path(name).is_dir() else [name])]
+    return [path for path in [*sets, *([model] if model else [])] if not Path(path).is_dir()]
 
 
 def _start_key(path: str) -> str:
@@ -100,17 +109,10 @@ def _mix_key(recipe: Recipe) -> dict[str, Any]:
 
 
 def source_fingerprint(recipe: Recipe) -> str:
-    """A hash that changes with the source files: contents for the standard library, sizes and times for folders."""
-    from tritwise.data.sources import find_files
+    """A hash that changes with what is read: commits of git, sizes and times of other files."""
+    from tritwise.data.sources import find_repositories, fingerprint
 
-    entries: list[list[Any]] = []
-    for file in find_files(recipe.data):
-        if recipe.data.source == "python-stdlib":
-            entries.append([file.repository, file.path, sha256_file(file.location)])
-        else:
-            status = file.location.stat()
-            entries.append([file.repository, file.path, status.st_size, status.st_mtime_ns])
-    return sha256_bytes(canonical_json(entries).encode())
+    return fingerprint(find_repositories(recipe.data.sources))
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -94,6 +94,11 @@ def _write(job: Job, step: str, task: int, edges: Edges) -> None:
     write_table(job.path(step, task), job.made_by, mixed(edges[:, 0]), {"vertex": edges[:, 0], "other": edges[:, 1]})
 
 
+def converged(job: Job, level: Level) -> bool:
+    """Whether an earlier round found stars only, so that later ones have nothing to do."""
+    return _marker(job, level).exists()
+
+
 def _marker(job: Job, level: Level) -> Path:
     """Holds the number of the round whose large-star found stars only."""
     return job.folder / level / "converged.safetensors"

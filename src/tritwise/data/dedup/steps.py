@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.data_dedup import DedupRecipe
-from tritwise.data.dedup.components import large_task, small_task
+from tritwise.data.dedup.components import converged, large_task, small_task
 from tritwise.data.dedup.decisions import cluster_task, decision_task
 from tritwise.data.dedup.job import Job, Level
 from tritwise.data.dedup.keep import join_task, keep_task, text_keep_task, text_task
@@ -33,11 +33,12 @@ from tritwise.data.dedup.signatures import band_task, signature_task
 
 
 class Step(NamedTuple):
-    """`run(rank)` does task `rank`, 0 to tasks - 1; it can be pickled."""
+    """`run(rank)` does task `rank`, 0 to tasks - 1; it can be pickled. `needless` says that no task has to."""
 
     name: str
     tasks: int
     run: Callable[[int], None]
+    needless: Callable[[], bool] | None = None
 
 
 def steps(parts: Sequence[Path], folder: Path, recipe: DedupRecipe, partitions: int) -> list[Step]:
@@ -67,8 +68,9 @@ def _near(job: Job, level: Level) -> list[Step]:
     result = [Step(f"{level}/bands", len(job.parts), partial(band_task, job, level)),
               Step(f"{level}/pairs", job.partitions, partial(pair_task, job, level))]
     for number in range(job.recipe.max_rounds):
-        result += [Step(f"{level}/large-{number}", job.partitions, partial(large_task, job, level, number)),
-                   Step(f"{level}/small-{number}", job.partitions, partial(small_task, job, level, number))]
+        done = partial(converged, job, level)
+        result += [Step(f"{level}/large-{number}", job.partitions, partial(large_task, job, level, number), done),
+                   Step(f"{level}/small-{number}", job.partitions, partial(small_task, job, level, number), done)]
     return [*result, Step(f"{level}/joined", job.partitions, partial(join_task, job, level)),
             Step(f"{level}/dropped", job.partitions, partial(keep_task, job, level))]
 

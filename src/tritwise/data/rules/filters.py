@@ -12,10 +12,7 @@ from tritwise.data.rules.html import visible_text
 
 # What a report says of each rule, in the order in which they are tried.
 RULES = {
-    "path": "the path is not printable UTF-8",
     "exclude": "its path matches filters.exclude",
-    "max_bytes": "more bytes than filters.max_bytes",
-    "undecodable": "not text in the encoding it declares",
     "min_bytes": "fewer bytes than filters.min_bytes",
     "min_characters": "fewer characters than its language's min_characters",
     "max_characters": "more characters than its language's max_characters",
@@ -28,8 +25,6 @@ RULES = {
     "encoded_run": "encoded data longer than filters.max_encoded_run",
     "encoded_fraction": "a larger share of encoded data than filters.max_encoded_fraction",
     "visible_text": "less visible text than the language's min_visible_characters or min_visible_fraction",
-    "duplicate": "the same text as an earlier file of any repository",
-    "syntax": "does not parse as the running Python's source",
 }
 
 # StarCoder's (appendix of arXiv 2305.06161) and StarCoder 2's words, with who generated it behind "generated".

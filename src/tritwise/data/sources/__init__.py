@@ -12,13 +12,12 @@ from tritwise.data.sources.kinds import KINDS, unwanted
 from tritwise.data.sources.licences import Licences, bears_licence, repository_licences
 from tritwise.data.sources.permissive import PERMISSIVE, is_permissive
 from tritwise.data.sources.read import read_files
-from tritwise.data.sources.recipe_files import SourceFile, find_files
 from tritwise.data.sources.shuffle import bucket_of, gather, scatter
-from tritwise.data.sources.stdlib import may_be_held_out, stdlib_repository
+from tritwise.data.sources.stdlib import stdlib_repository, trained_only
 from tritwise.data.sources.text import UndecodableError, decode
 
 __all__ = [
-    "KINDS", "PERMISSIVE", "SKIPS", "Licences", "RawFile", "Repository", "SourceFile", "UndecodableError",
-    "bears_licence", "bucket_of", "decode", "find_files", "find_repositories", "fingerprint", "gather", "is_permissive",
-    "may_be_held_out", "read_files", "repository_licences", "scatter", "stdlib_repository", "unwanted",
+    "KINDS", "PERMISSIVE", "SKIPS", "Licences", "RawFile", "Repository", "UndecodableError",
+    "bears_licence", "bucket_of", "decode", "find_repositories", "fingerprint", "gather", "is_permissive",
+    "read_files", "repository_licences", "scatter", "stdlib_repository", "trained_only", "unwanted",
 ]

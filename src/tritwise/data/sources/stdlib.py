@@ -1,10 +1,12 @@
 """The standard library of the running interpreter, cut into repositories."""
 
 import os
+from collections.abc import Iterable
 import stat
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from tritwise.data.sources.files import Repository
 from tritwise.data.sources.folder import walk
 
 _NOT_LIBRARY = frozenset({"__pycache__", "site-packages", "dist-packages", "lib-dynload", "node_modules"})
@@ -33,13 +35,13 @@ def stdlib_repository(path: str) -> str:
     return words[0] if words else name
 
 
-def may_be_held_out(source: str, repository: str) -> bool:
-    """Whether a repository may be scored on, or only trained on.
+def trained_only(repositories: Iterable[Repository]) -> frozenset[str]:
+    """Names of the repositories that are never scored on.
 
     The library's own test suite is for training: half of all bytes, in long files of near-equal assertions (`xz -9e`
     needs 1.5 bits a byte for them alone, 2.0 for the modules that they test). Held-out text is what people complete.
     """
-    return not (source == "python-stdlib" and repository.startswith("test/"))
+    return frozenset(each.name for each in repositories if each.kind == "stdlib" and each.name.startswith("test/"))
 
 
 @lru_cache(maxsize=4)

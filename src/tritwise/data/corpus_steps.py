@@ -1,0 +1,224 @@
+"""The steps from repositories to documents in their order: scatter, read, dedup, screen, split, order."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes
+from tritwise.config import DataRecipe, Recipe
+from tritwise.data import dedup
+from tritwise.data.contamination import TestSets, load_test_sets
+from tritwise.data.documents import DOCUMENTS, Document, part_file
+from tritwise.data.flow import Counts, Step, counts_of
+from tritwise.data.plan import share_out
+from tritwise.data.read import Reader
+from tritwise.data.sources import Repository, find_repositories, fingerprint, scatter, trained_only
+from tritwise.data.split import choose_held_out
+from tritwise.data.stages import (
+    Decontaminate,
+    DropDuplicates,
+    Filter,
+    FindFacts,
+    PutInOrder,
+    Redact,
+    Screen,
+    Stage,
+    transform,
+    write_part,
+)
+from tritwise.data.tally import Tally, add_tallies, sum_of
+
+# Raised when the code of a step changes what it writes.
+VERSIONS = {"scatter": 1, "read": 1, "dedup": 1, "screen": 1, "split": 1, "order": 1}
+HELD_OUT = "held_out.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is read: parts of whole repositories, and the Parquet files whose rows are brought together first."""
+
+    parts: tuple[tuple[Repository, ...], ...]
+    tables: tuple[Repository, ...]
+    trained_only: frozenset[str]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Plan":
+        repositories = find_repositories(recipe.data.sources)
+        tables = tuple(repository for repository in repositories if repository.kind == "parquet")
+        rest = [repository for repository in repositories if repository.kind != "parquet"]
+        return cls(tuple(share_out(rest, recipe.seed)), tables, trained_only(rest), fingerprint(repositories))
+
+
+class Corpus:
+    """The documents of a recipe in the making: the steps, and what they left."""
+
+    def __init__(self, recipe: Recipe, out: Path, plan: Plan) -> None:
+        self.recipe, self.out, self.plan = recipe, Path(out), plan
+        self.work = self.out / "work"
+        self.buckets = recipe.data.sources.buckets if plan.tables else 0
+        self.part_count = len(plan.parts) + self.buckets
+        self._keys: dict[str, str] = {}
+        data = recipe.data
+        self.read = self._step("read", self.part_count, partial(_read, data, plan, self.work), self._sources_key(),
+                               data.filters, data.secrets)
+        self.duplicates = self._dedup_steps()
+        sets = self._test_sets()
+        self.screen = self._step("screen", self.part_count, partial(_screen, data, self.work, self._dedup_folder(), sets is not None),
+                                 self._keys["dedup"], data.screening, data.secrets, sets)
+        self.split = self._step("split", 1, partial(_split, recipe, self.work, self.screen, plan.trained_only),
+                                self._keys["screen"], data.held_out_fraction, recipe.seed)
+        self.order = self._step("order", self.part_count, partial(_order, recipe, self.work, self.out),
+                                self._keys["split"], data.order, recipe.seed)
+
+    def steps(self) -> list[Step]:
+        """All of them, in their order."""
+        scattering = [self._step("scatter", len(self.plan.tables), partial(_scatter, self.recipe.data, self.plan.tables,
+                                                                           self.work), self.plan.fingerprint)]
+        return [*(scattering if self.plan.tables else []), self.read, *self.duplicates, self.screen, self.split,
+                self.order]
+
+    def key(self) -> str:
+        """What the documents are the result of."""
+        return self._keys["order"]
+
+    def parts(self) -> list[Path]:
+        """The files of the documents."""
+        return [part_file(self.out / DOCUMENTS, number) for number in range(self.part_count)]
+
+    def tally(self, work: Path) -> Tally:
+        """What was kept and dropped, with samples from where their texts still were."""
+        result = add_tallies(counts["tally"] for counts in counts_of(work, self.order))
+        read, screened = (add_tallies(counts["tally"] for counts in counts_of(work, step))
+                          for step in (self.read, self.screen))
+        result["samples"] = read["samples"] | {rule: samples for rule, samples in screened["samples"].items()
+                                               if rule not in read["samples"]}
+        return result
+
+    def held_out(self) -> frozenset[str]:
+        """Names of the held-out repositories."""
+        return _held_out(self.work)
+
+    def clusters(self) -> dict[str, Any]:
+        """The largest clusters of duplicates, by rule."""
+        path = self._dedup_folder() / "clusters.json"
+        return read_json(path, what="clusters of duplicates") if self.duplicates else {}
+
+    def timed(self, work: Path) -> Iterator[tuple[Step, int]]:
+        """The steps with the bytes that went into them; those of deduplication count the same bytes each."""
+        all_bytes = self._bytes(work, self.read, dropped=True)
+        kept = self._bytes(work, self.read)
+        for step in self.steps():
+            yield step, {"scatter": all_bytes, "read": all_bytes, "split": 0}.get(step.name, kept)
+
+    def _bytes(self, work: Path, step: Step, *, dropped: bool = False) -> int:
+        tally = add_tallies(counts["tally"] for counts in counts_of(work, step))
+        return sum_of(tally["kept"])[1] + dropped * sum(sum_of(each)[1] for each in tally["dropped"].values())
+
+    def _step(self, name: str, tasks: int, run: Any, *reads: Any) -> Step:
+        self._keys[name] = _hash([name, VERSIONS[name], tasks, *reads])
+        return Step(name, tasks, run, self._keys[name])
+
+    def _sources_key(self) -> list[Any]:
+        data = self.recipe.data
+        return [self.plan.fingerprint, data.sources.model_dump(mode="json", exclude={"paths", "folders"}),
+                data.max_repository_bytes, self.recipe.seed]
+
+    def _dedup_steps(self) -> list[Step]:
+        settings = self.recipe.data.dedup
+        self._keys["dedup"] = _hash(["dedup", VERSIONS["dedup"], self._keys["read"], settings,
+                                     self.recipe.data.partitions])
+        if not (settings.exact or settings.files or settings.repositories) or not self.part_count:
+            return []
+        parts = [part_file(self.work / "read", number) for number in range(self.part_count)]
+        return [Step(f"dedup/{step.name}", step.tasks, step.run, self._keys["dedup"], step.needless)
+                for step in dedup.steps(parts, self._dedup_folder(), settings, self.recipe.data.partitions)]
+
+    def _dedup_folder(self) -> Path:
+        """Of these settings alone: the mark that its rounds have converged must not be taken for that of others."""
+        return self.work / f"dedup-{self._keys['dedup'][:16]}"
+
+    def _test_sets(self) -> str | None:
+        """Write the index of the test sets where the tasks find it; returns its hash."""
+        settings = self.recipe.data.decontamination
+        if not settings.sets:
+            return None
+        sets = load_sets(settings.sets, settings.rules)
+        path = self.work / "test-sets.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sets.save(path)
+        return sha256_bytes(path.read_bytes())
+
+
+def load_sets(paths: Iterable[str], rules: Any) -> TestSets:
+    """The test sets of files and directories; a single file that `TestSets.save` wrote is taken as it is."""
+    paths = [Path(path) for path in paths]
+    if len(paths) == 1 and paths[0].is_file():
+        try:
+            return TestSets.load(paths[0])
+        except TritwiseError:  # it is a test set itself
+            pass
+    return TestSets.build(load_test_sets(paths), rules)
+
+
+def _hash(values: list[Any]) -> str:
+    plain = [value.model_dump(mode="json") if hasattr(value, "model_dump") else value for value in values]
+    return sha256_bytes(canonical_json(plain).encode())
+
+
+def _scatter(data: DataRecipe, tables: tuple[Repository, ...], work: Path, rank: int) -> Counts:
+    sources = data.sources
+    directory = scatter(tables[rank].location, work / "scattered", sources.buckets, max_bytes=sources.max_bytes)
+    return {"directory": directory.name}
+
+
+def _read(data: DataRecipe, plan: Plan, work: Path, rank: int) -> Counts:
+    reader = Reader(data.sources, data.max_repository_bytes)
+    if rank < len(plan.parts):
+        documents = reader.repositories(plan.parts[rank])
+    else:
+        documents = reader.bucket(sorted((work / "scattered").iterdir()), rank - len(plan.parts))
+    stages: list[Stage] = [Filter(data.filters), Redact(data.secrets), FindFacts()]
+    return {"tally": write_part(part_file(work / "read", rank), documents, stages, data.secrets)}
+
+
+def _screen(data: DataRecipe, work: Path, duplicates: Path, has_sets: bool, rank: int) -> Counts:
+    stages: list[Stage] = [Screen(data.screening)]
+    if data.dedup.exact or data.dedup.files or data.dedup.repositories:
+        stages.insert(0, DropDuplicates(dedup.decision_path(duplicates, rank)))
+    if has_sets:
+        stages.append(Decontaminate(work / "test-sets.json"))
+    kept: dict[str, int] = {}
+    out = part_file(work / "screened", rank)
+    tally = transform(part_file(work / "read", rank), out, [*stages, partial(_counted, kept)], data.secrets)
+    return {"tally": tally, "kept_bytes": kept}
+
+
+def _counted(kept: dict[str, int], documents: Iterable[Document]) -> Iterator[Document]:
+    """The documents; adds up the kept text of each repository, in bytes."""
+    for document in documents:
+        if document.is_kept:
+            kept[document.repository] = kept.get(document.repository, 0) + len(document.text.encode())
+        yield document
+
+
+def _split(recipe: Recipe, work: Path, screen: Step, only_trained: frozenset[str], rank: int) -> Counts:
+    sizes = {name: size for counts in counts_of(work, screen) for name, size in counts["kept_bytes"].items() if size}
+    held_out = choose_held_out(sizes, recipe.data.held_out_fraction, recipe.seed,
+                               may_be_held_out=lambda name: name not in only_trained) if sizes else []
+    atomic_write_json(work / HELD_OUT, held_out)
+    return {"repositories": len(sizes), "held_out": len(held_out)}
+
+
+def _held_out(work: Path) -> frozenset[str]:
+    return frozenset(read_json(work / HELD_OUT, what="the names of held-out repositories"))
+
+
+def _order(recipe: Recipe, work: Path, out: Path, rank: int) -> Counts:
+    stage = PutInOrder(recipe.data.order, recipe.seed, _held_out(work))
+    tally = transform(part_file(work / "screened", rank), part_file(out / DOCUMENTS, rank), [stage],
+                      recipe.data.secrets)
+    return {"tally": tally}

@@ -97,3 +97,22 @@ class HeuristicSettings(Settings):
         own = self.languages.get(language)
         value = None if own is None else getattr(own, name)
         return getattr(self, name) if value is None else value
+
+
+class QualitySettings(_Settings):
+    """A logistic regression on hashed n-grams: which features, and how they are trained."""
+
+    # Features are hashed into 2^bits weights.
+    bits: Annotated[int, Field(ge=10, le=24)] = 18
+    # Only so much of a file's beginning is looked at.
+    max_characters: Count = 100_000
+    # Of each class, an evenly spaced sample is trained on beyond so many documents.
+    max_documents: Count = 5000
+    # One document in so many, chosen by its text, calibrates the score; another one tests it.
+    hold_out_every: Annotated[int, Field(ge=3)] = 10
+    steps: Count = 200
+    learning_rate: Positive = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    # Files that the model scores below this are dropped; a score is the probability of the good class, were both equal
+    # in number.
+    min_score: Fraction = 0.2

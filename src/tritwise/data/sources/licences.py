@@ -29,6 +29,8 @@ _NOT_LICENCE = re.compile(r"\.(?:py|js|ts|go|java|c|h|cc|cpp|rb|rs|cs|json|ya?ml
 _PACKAGE_FILES = ("Cargo.toml", "composer.json", "package.json", "pyproject.toml", "setup.cfg")
 _SETUP_CFG = re.compile(r"^license(?:_expression)?[ \t]*=[ \t]*([^\n#;]+)", re.MULTILINE)
 _GEMSPEC = re.compile(r"\.licenses?[ \t]*=[ \t]*\[?[ \t]*['\"]([^'\"\n]+)['\"]")
+# Most heads that speak of a licence are not those notices that name one of these.
+_NOTICE_NAMES = (b"Apache", b"Mozilla", b"GNU", b"Eclipse", b"Boost")
 # Names that packages use for what SPDX has an identifier for.
 _ALIASES = {
     "apache 2.0": "Apache-2.0", "apache-2": "Apache-2.0", "apache 2": "Apache-2.0", "apache license 2.0": "Apache-2.0",
@@ -81,7 +83,9 @@ def spdx_header(content: bytes) -> str | None:
 def header_notice(content: bytes) -> str | None:
     """The licence that a notice in the head of a file names, when it has no tag."""
     head = content[:_HEADER]
-    return licence_of_notice(head.decode("ascii", "replace")) if b"icense" in head else None
+    if b"icense" not in head or not any(name in head for name in _NOTICE_NAMES):
+        return None
+    return licence_of_notice(head.decode("ascii", "replace"))
 
 
 def normal_expression(text: str) -> str | None:

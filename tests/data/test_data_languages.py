@@ -72,6 +72,7 @@ def test_a_first_line_gives_the_language_of_a_file_without_extension(line, langu
     ("a.pl", "use v6;\n", None), ("a.ts", "export const a: number = 1;\n", "typescript"),
     ("de.ts", '<?xml version="1.0"?>\n<!DOCTYPE TS>\n<TS version="2.1">\n', None),
     ("a.ts", "#!/usr/bin/env node\nlet a: number;\n", "typescript"),
+    ("a.sh", "#!/bin/csh\nset a = 1\n", "tcsh"), ("a.sh", "set a = 1\n", "shell"),
     ("a.v", "module a(input b);\nendmodule\n", "verilog"), ("a.v", "Lemma a : True.\nProof. trivial. Qed.\n", None),
     ("a.v", "module main\nfn main() {\n\tprintln('x')\n}\n", None), ("a.pro", "go :- write(x).\n", "prolog"),
     ("a.pro", "QT += core\nSOURCES += a.cpp\n", None), ("a.cls", "\\NeedsTeXFormat{LaTeX2e}\n", "tex"),

@@ -175,7 +175,9 @@ def test_the_header_goes_before_the_nearest_licence_file_and_that_before_the_pac
     ({"LICENSE": "You may not use this. " * 100, "LICENSE-MIT": MIT}, OTHER),
     ({"LICENSE": MIT, "COPYING": APACHE}, "Apache-2.0 AND MIT"), ({"LICENSE": "Mine alone."}, OTHER),
     ({"LICENSE": " \n"}, None),
-    ({"LICENSES/MIT.txt": MIT, "LICENSES/ISC.txt": ISC}, "ISC OR MIT")])
+    ({"LICENSES/MIT.txt": MIT, "LICENSES/ISC.txt": ISC}, "ISC AND MIT"),
+    ({"LICENSES/ISC.txt": ISC, "LICENSE.MIT": MIT}, "MIT"), ({"UNLICENSE": MIT}, "MIT"),
+    ({"COPYING": "Dual-licensed, see the other files.", "LICENSE-MIT": MIT, "UNLICENSE": ISC}, "ISC OR MIT")])
 def test_licence_files_of_one_directory_are_weighed(texts, expression):
     assert repository_licences(files(**texts)).of("src/a.py", b"") == expression
 

@@ -31,13 +31,13 @@ _C_PLUS_PLUS = _pattern(r"^\h*template\h*<", r"^\h*(?:inline\h+)?namespace(?:\h+
                         r"^\h*using\h+(?:namespace\h+)?\w+::", r"^\h*using\h+namespace\h+\w+\h*;",
                         r"^\h*(?:public|private|protected)\h*(?:slots\h*)?:\h*$",
                         r"^\h*(?:enum\h+)?class\h+(?:\w+\h+)?\w+\h*(?:final\h*)?(?:$|[{;:])", r"\bstd::\w",
-                        r"^\h*#\h*include\h*<(?:algorithm|array|atomic|bitset|cassert|cmath|cstd\w+|cstring|"
-                        r"deque|exception|functional|iostream|iterator|list|map|memory|mutex|new|optional|queue|set|"
-                        r"sstream|stack|stdexcept|streambuf|string|string_view|thread|tuple|type_traits|"
-                        r"unordered_map|unordered_set|utility|variant|vector)>",
                         r"^\h*(?:explicit|constexpr|virtual)\h+\w", r"\boperator\h*(?:==|\(\)|\[\]|<<|=)\h*\(",
                         r"^\h*extern\h+\"C\+\+\"", r"\b(?:static|dynamic|reinterpret|const)_cast\h*<",
                         r"\bnoexcept\b", r"\w\h*=\h*(?:delete|default)\h*;")
+_C_PLUS_PLUS_HEADER = _pattern(r"^\h*#\h*include\h*<(?:algorithm|array|atomic|bitset|cassert|cmath|cstd\w+|cstring|"
+                               r"deque|exception|functional|iostream|iterator|list|map|memory|mutex|new|optional|queue|set|"
+                               r"sstream|stack|stdexcept|streambuf|string|string_view|thread|tuple|type_traits|"
+                               r"unordered_map|unordered_set|utility|variant|vector)>")
 _MATHEMATICA = _pattern(r"\(\*[^*\n]{0,200}\*\)", r"^\h*\(\*", r"^\h*(?:BeginPackage|Begin|Needs|Notebook)\[",
                         r"\b\w+\[\w*_")
 _MATLAB = _pattern(r"^\h*%", r"^\h*(?:function|classdef|endfunction)\b", r"^\h*end\h*;?\h*$", r"\.\.\.\h*$")
@@ -137,7 +137,23 @@ _FILEBENCH = _pattern(r"\bflowop\b")
 _FPRIME = _pattern(r"^\h*(?:active|passive|queued)\h+component\h", r"^\h*(?:module|topology|port)\h+\w+\h*\{")
 _APPLICATION = _pattern(r"^\{\h*'?application'?\h*,")
 
-_either_c = _first((_OBJECTIVE_C, None), (_C_PLUS_PLUS, "c++"), otherwise="c")
+# One of them is in every text that the pattern finds; a C header has few, and a search for bytes is much faster.
+_C_PLUS_PLUS_WORDS = (b"template", b"namespace", b"using ", b"public", b"private", b"protected", b"class", b"std::",
+                      b"explicit", b"constexpr", b"virtual", b"operator", b"_cast", b"noexcept", b"delete", b"default",
+                      b'"C++"')
+
+
+def _either_c(head: bytes) -> str | None:
+    if (b"@" in head or b"import" in head) and _OBJECTIVE_C.search(head):
+        return None
+    if _C_PLUS_PLUS_HEADER.search(head):
+        return "c++"
+    return "c++" if any(word in head for word in _C_PLUS_PLUS_WORDS) and _C_PLUS_PLUS.search(head) else "c"
+
+
+def _cs(head: bytes) -> str:
+    return "smalltalk" if b"methodsFor:" in head and _SMALLTALK_CHUNKS.search(head) else "c#"
+
 
 
 def _inc(head: bytes) -> str | None:
@@ -168,7 +184,7 @@ RULES: dict[str, tuple[str | None, Choice]] = {
     ".cl": ("common lisp", _first((_COMMON_LISP, "common lisp"), (_OPENCL, None), (_COOL, None),
                                   otherwise="common lisp")),
     ".cls": ("tex", _first((_VISUAL_BASIC, "visual basic"), (_TEX_CLASS, "tex"), otherwise=None)),
-    ".cs": ("c#", _first((_SMALLTALK_CHUNKS, "smalltalk"), otherwise="c#")),
+    ".cs": ("c#", _cs),
     ".d": (None, _first((_D_LANGUAGE, None), (_MAKE_DEPENDENCIES, "makefile"), otherwise=None)),
     ".es": ("javascript", _first((_ERLANG, "erlang"), otherwise="javascript")),
     ".ex": ("elixir", _first((_EUPHORIA, None), otherwise="elixir")),
@@ -210,6 +226,7 @@ RULES: dict[str, tuple[str | None, Choice]] = {
     ".sc": ("scala", _first((_SUPERCOLLIDER, None), otherwise="scala")),
     ".sch": (None, _first((_XML, None), (_SCHEME, "scheme"), otherwise=None)),
     ".scm": ("scheme", _first((_TREE_SITTER, None), otherwise="scheme")),
+    ".sh": ("shell", _first(otherwise="shell")),  # the first line may name csh
     ".shader": (None, _first((_UNITY_SHADER, None), (_GLSL, "glsl"), otherwise=None)),
     ".sls": (None, _first((_SALT, None), (_SCHEME, "scheme"), otherwise=None)),
     ".sol": ("solidity", _first((_SOLIDITY, "solidity"), otherwise=None)),

@@ -134,7 +134,7 @@ LANGUAGES = {
     "stata": _language(_SLASHES, ".do .ado .doh .ihlp .mata .matah .sthlp"),
     "systemverilog": _language(_SLASHES, ".sv .svh .vh"),
     "tcl": _language(_HASH, ".tcl .tcl.in .tm .adp .sdc .xdc", "owh starfield", "tclsh wish expect"),
-    "tcsh": _language(_HASH, ".csh .tcsh", ".cshrc .tcshrc cshrc", "csh tcsh"),
+    "tcsh": _language(_HASH, ".csh .tcsh .sh", ".cshrc .tcshrc cshrc", "csh tcsh"),
     "tex": _language(_PERCENT, ".tex .sty .cls .ltx .dtx .ins .bbx .cbx .lbx .mkii .mkiv .mkvi"),
     "thrift": _language(_SLASHES, ".thrift"),
     "typescript": _language(_SLASHES, ".ts .tsx .mts .cts", "", "ts-node tsx deno"),

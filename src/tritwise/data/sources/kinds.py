@@ -66,6 +66,8 @@ _SAID = re.compile(rb"""
           coffeescript|typescript|babel|webpack|rollup|bindgen|cbindgen|mockgen|stringer|sqlc|racc|peg|jison)\b
       | \bA\ Bison\ parser,\ made\ by\b | \bA\ lexical\ scanner\ generated\ by\ flex\b )
 """, re.VERBOSE)
+# One of them is in all that is said so; most files have none.
+_WORDS = (b"generated", b"do not ", b"automatically ", b"bison parser")
 _COMMENT_LINE = re.compile(rb"\s*(?:#|//|/\*|\*|--|;|%|<!--|'|\"\"\"|\(\*|\{-|\{|REM\b|::|=|!|C\s|dnl\b)",
                            re.IGNORECASE)
 # Pages that a documentation program wrote name it in their head or foot.
@@ -122,7 +124,9 @@ def binary(content: bytes) -> str | None:
 def said_generated(content: bytes, language: str | None) -> str | None:
     """The line among the first 30 by which a file says that a program wrote it."""
     head = content[:_GENERATED_BYTES]
-    for line in head.split(b"\n", _GENERATED_LINES)[:_GENERATED_LINES]:
+    lower = head.lower()
+    lines = head.split(b"\n", _GENERATED_LINES)[:_GENERATED_LINES] if any(word in lower for word in _WORDS) else ()
+    for line in lines:
         if _COMMENT_LINE.match(line) and _SAID.search(line[:500]):
             return line.strip()[:120].decode("utf-8", "replace")
     if language == "html" and (match := _GENERATOR.search(head) or _GENERATED_FOOT.search(content[-_FOOT:])):

@@ -21,7 +21,7 @@ _ID = re.compile(r"(?:LicenseRef-|DocumentRef-[\w.-]+:LicenseRef-)?[A-Za-z0-9][\
 _LICENCE_FILE = re.compile(r"(?:un)?licen[cs]es?(?:[._-][\w.+-]+)?|copying(?:[._-][\w.+-]+)?|[\w.+-]+[._-]licen[cs]e"
                            r"(?:\.(?:txt|md|rst))?|mit-license(?:\.\w+)?", re.IGNORECASE)
 # The one that speaks for its directory. A short one of no known text points to the others.
-_MAIN_FILE = re.compile(r"(?:un)?licen[cs]e(?:\.(?:txt|md|rst))?|copying(?:\.(?:txt|md|rst))?", re.IGNORECASE)
+_MAIN_FILE = re.compile(r"licen[cs]e(?:\.(?:txt|md|rst))?|copying(?:\.(?:txt|md|rst))?", re.IGNORECASE)
 _POINTER = 150
 # `license.py` is a program.
 _NOT_LICENCE = re.compile(r"\.(?:py|js|ts|go|java|c|h|cc|cpp|rb|rs|cs|json|ya?ml|xml|html|php|pl|sh|spdx|toml|cmake|"
@@ -29,6 +29,8 @@ _NOT_LICENCE = re.compile(r"\.(?:py|js|ts|go|java|c|h|cc|cpp|rb|rs|cs|json|ya?ml
 _PACKAGE_FILES = ("Cargo.toml", "composer.json", "package.json", "pyproject.toml", "setup.cfg")
 _SETUP_CFG = re.compile(r"^license(?:_expression)?[ \t]*=[ \t]*([^\n#;]+)", re.MULTILINE)
 _GEMSPEC = re.compile(r"\.licenses?[ \t]*=[ \t]*\[?[ \t]*['\"]([^'\"\n]+)['\"]")
+# Most heads that speak of a licence are not those notices that name one of these.
+_NOTICE_NAMES = (b"Apache", b"Mozilla", b"GNU", b"Eclipse", b"Boost")
 # Names that packages use for what SPDX has an identifier for.
 _ALIASES = {
     "apache 2.0": "Apache-2.0", "apache-2": "Apache-2.0", "apache 2": "Apache-2.0", "apache license 2.0": "Apache-2.0",
@@ -81,7 +83,9 @@ def spdx_header(content: bytes) -> str | None:
 def header_notice(content: bytes) -> str | None:
     """The licence that a notice in the head of a file names, when it has no tag."""
     head = content[:_HEADER]
-    return licence_of_notice(head.decode("ascii", "replace")) if b"icense" in head else None
+    if b"icense" not in head or not any(name in head for name in _NOTICE_NAMES):
+        return None
+    return licence_of_notice(head.decode("ascii", "replace"))
 
 
 def normal_expression(text: str) -> str | None:
@@ -114,9 +118,11 @@ def repository_licences(files: Iterable[RawFile]) -> Licences:
 
     The file of a directory that is called LICENSE or COPYING counts; where it is missing, or short and only names the
     others, those are a choice (OR), as LICENSE-MIT and LICENSE-APACHE. COPYING.LESSER adds to COPYING and stands for
-    both. A file whose text is not known counts as LicenseRef-other.
+    both. The texts of a folder LICENSES, which files name in their heads, hold together when there is nothing else. A
+    file whose text is not known counts as LicenseRef-other.
     """
     texts: dict[str, dict[str, tuple[str, int]]] = {}
+    folders: dict[str, dict[str, tuple[str, int]]] = {}
     packages: dict[str, str] = {}
     for file in files:
         if file.content is None or len(file.content) > _LONGEST_LICENCE or not bears_licence(file.path):
@@ -127,12 +133,14 @@ def repository_licences(files: Iterable[RawFile]) -> Licences:
             if expression := package_licence(name, text):
                 packages.setdefault(directory, expression)
             continue
+        target = texts
         if directory.rpartition("/")[2].upper() == "LICENSES":
-            directory = directory.rpartition("/")[0]
+            directory, target = directory.rpartition("/")[0], folders
         if text.strip():
             expression = licences_of_text(text) or licence_of_notice(text) or OTHER
-            texts.setdefault(directory, {})[name] = (expression, len(text.split()))
-    return Licences({directory: _choice(found) for directory, found in texts.items()}, packages)
+            target.setdefault(directory, {})[name] = (expression, len(text.split()))
+    return Licences({directory: _join(found, "AND") for directory, found in folders.items()}
+                    | {directory: _choice(found) for directory, found in texts.items()}, packages)
 
 
 def _choice(found: dict[str, tuple[str, int]]) -> str:

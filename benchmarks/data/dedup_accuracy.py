@@ -187,8 +187,8 @@ def fork(origin: Path, other: Path, recipe: DedupRecipe, seeds: int) -> None:
             continue
         pairs, exact = repository_pairs(groups, recipe, seeds)
         print(f"\nfork, {folder or 'all folders'}: {len(groups[0])} and {len(groups[1])} files, exact "
-              f"{exact[0, 1]:.4f}, by Python's re {python_jaccard(*groups):.4f}; {seeds} seeds: estimate {pairs.estimate.mean():.4f} +- "
-              f"{pairs.estimate.std():.4f}")
+              f"{exact[0, 1]:.4f}, by Python's re {python_jaccard(*groups):.4f}; {seeds} seeds: estimate "
+              f"{pairs.estimate.mean():.4f} +- {pairs.estimate.std():.4f}")
         for t in THRESHOLDS:
             point = recipe.curve(t, (float(exact[0, 1]),))[0]
             print(f"  found at {t}: {pairs.found(t).mean():.2f} of the seeds, curve {point.pair:.2f}; "

@@ -9,7 +9,7 @@ process's CPU time with one thread; the ratio is of the medians. Each row says w
 
     tritwise, sketch      str -> 256 bins: UTF-8, tokens, 5-grams, bins
     tritwise, bands       the same and 32 band keys
-    tritwise, two tasks   the steps signatures and files/bands: reading Parquet, SHA-256, sketches, keys, sorting, writing
+    tritwise, two tasks   the steps signatures and files/bands: Parquet, SHA-256, sketches, band keys, sorting, writing
     datatrove             MinhashDedupSignature.run: normalisation, English words, 5-grams, hashes, files by bucket
     text-dedup            minhash.embed_func: split at \\W, 5-grams, 256 permutations
     rensa, datasketch     `re` words and 5-gram strings in Python, then the library's MinHash

@@ -2,8 +2,8 @@
 
     python benchmarks/data/dedup_accuracy.py --history GIT [GIT ...] --fork GIT GIT [--commits 16]
 
-GIT is the directory of a clone, bare or not. For each history: commits over its whole length, closer together towards the
-newest, are repositories whose similarity falls step by step, and all different texts of their files are compared too.
+GIT is the directory of a clone, bare or not. For each history: commits over its whole length, closer together towards
+the newest, are repositories whose similarity falls step by step; all different texts of their files are compared too.
 For the fork: the newest commits. "curve" is the mean of what the settings promise for just these pairs.
 A repository pair is one coin: it is thrown with --seeds different seeds. Nothing is timed here.
 """
@@ -162,8 +162,8 @@ def check_drops(texts: list[str], matrix: np.ndarray, recipe: DedupRecipe) -> No
         kept = [i for i in range(len(texts)) if i not in gone]
         left = np.triu(matrix[np.ix_(kept, kept)], 1)
         print(f"  tasks at {threshold}: {len(gone)} of {len(texts)} dropped; exact similarity to the survivor at least "
-              f"{likeness.min():.3f}, below 0.5: {(likeness < 0.5).sum()}; pairs of {threshold} or more among the kept: "
-              f"{(left >= threshold).sum()}; members of components below 0.5 to their middle: "
+              f"{likeness.min():.3f}, below 0.5: {(likeness < 0.5).sum()}; pairs of {threshold} or more among the "
+              f"kept: {(left >= threshold).sum()}; members of components below 0.5 to their middle: "
               f"{(np.array(chain) < 0.5).sum()}")
 
 
@@ -186,9 +186,9 @@ def fork(origin: Path, other: Path, recipe: DedupRecipe, seeds: int) -> None:
         if not all(groups):
             continue
         pairs, exact = repository_pairs(groups, recipe, seeds)
-        print(f"\nfork, folder {folder or '(all)'}: {len(groups[0])} and {len(groups[1])} files, exact {exact[0, 1]:.4f}, "
-              f"by Python's re {python_jaccard(*groups):.4f}; {seeds} seeds: estimate {pairs.estimate.mean():.4f} +- "
-              f"{pairs.estimate.std():.4f}")
+        print(f"\nfork, {folder or 'all folders'}: {len(groups[0])} and {len(groups[1])} files, exact "
+              f"{exact[0, 1]:.4f}, by Python's re {python_jaccard(*groups):.4f}; {seeds} seeds: estimate "
+              f"{pairs.estimate.mean():.4f} +- {pairs.estimate.std():.4f}")
         for t in THRESHOLDS:
             point = recipe.curve(t, (float(exact[0, 1]),))[0]
             print(f"  found at {t}: {pairs.found(t).mean():.2f} of the seeds, curve {point.pair:.2f}; "

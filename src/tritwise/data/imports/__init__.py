@@ -28,6 +28,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "csharp": ("c#",),
     "jvm": ("java", "kotlin", "scala"),
     "python": ("python",),
+    "swift": ("swift",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

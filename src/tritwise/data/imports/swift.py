@@ -12,6 +12,7 @@ the type of a value leads to stays unseen.
 
 import posixpath
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 
 from tritwise.data.imports.facts import Facts
@@ -60,15 +61,16 @@ def extract(path: str, content: bytes) -> Facts:
         return Facts("swift", _package_targets(content.decode("utf-8", "replace")), wrong_bytes=wrong_bytes(tree))
     found = captures("swift", _QUERY, tree)
     modules = {name.partition(b".")[0].strip() for name in texts(found.get("module", ()), content)}
-    # The members of an extension lie between its braces.
-    blocks = sorted(zip((node.byte_range for node in found.get("extension", ())),
-                        (content[slice(*node.byte_range)] for node in found.get("extended", ())), strict=False))
+    # The members of an extension lie between its braces, and its type stands before them.
+    blocks = sorted(node.byte_range for node in found.get("extension", ()))
+    types = sorted(node.byte_range for node in found.get("extended", ()))
     added: set[bytes] = set()
     in_extension: set[int] = set()
     for node in found.get("added", ()):
         start, end = node.byte_range
         in_extension.add(start)
-        extended = next((name for (begin, stop), name in reversed(blocks) if begin < start < stop), b"")
+        block = blocks[bisect_right(blocks, (start, 0)) - 1][0]
+        extended = content[slice(*types[bisect_right(types, (block, 0)) - 1])]
         added.add(b".%s %s" % (content[start:end], extended.partition(b"<")[0].rpartition(b".")[2].strip()))
     top = {node.start_byte for node in found.get("define", ())}
     members = texts([node for node in found.get("member", ())

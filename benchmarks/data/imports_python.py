@@ -9,8 +9,9 @@ modules of p, as Python does only where __all__ says so: files with a star are l
 """
 
 import argparse
-import importlib
+import json
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "data"))
 from import_recorder import modulefinder_edges
 
 IMPORTED_AS = {"scikit-learn": "sklearn"}
+GRIMP = """
+import json, sys
+import grimp
+sys.path.insert(0, sys.argv[1])
+graph = grimp.build_graph(sys.argv[2], cache_dir=None)
+json.dump({module: sorted(graph.find_modules_directly_imported_by(module)) for module in graph.modules}, sys.stdout)
+"""
 STAR = re.compile(rb"^\s*from\s+\S+\s+import\s+\*", re.MULTILINE)
 
 
@@ -41,18 +49,16 @@ def copy_with_packages(source: Path, target: Path) -> None:
 
 
 def by_grimp(folder: Path, package: str, ours: dict[str, set[str]]) -> Verdict:
-    import grimp
-
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    graph = grimp.build_graph(package, cache_dir=None)
-    sys.path.remove(str(folder))
+    # In a process of its own: this one may have imported another version of the package.
+    text = subprocess.run([sys.executable, "-c", GRIMP, str(folder), package], capture_output=True, text=True,
+                          check=True).stdout
+    imported_by = json.loads(text)
     files = {}
     for path in ours:
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        if module in graph.modules and (module not in files or path.endswith("/__init__.py")):
+        if module in imported_by and (module not in files or path.endswith("/__init__.py")):
             files[module] = path
-    true = {(files[a], files[b]) for a in files for b in graph.find_modules_directly_imported_by(a) if b in files}
+    true = {(files[a], files[b]) for a in files for b in imported_by[a] if b in files and a != b}
     known = set(files.values())
     return Verdict(frozenset((a, b) for a, targets in ours.items() for b in targets if a in known and b in known),
                    frozenset(true))

@@ -2,84 +2,16 @@
 
 import ast
 import sysconfig
-from modulefinder import Module, ModuleFinder
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from import_recorder import modulefinder_edges
 
 from tritwise.data.imports import dependencies, extract
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
-
-
-class Forgetful(dict):
-    """Holds nothing that can be found: `modulefinder` skips a name that once failed, even for another importer."""
-
-    def __contains__(self, key):
-        return False
-
-
-class ImportRecorder(ModuleFinder):
-    """Python's own import finder, made to note which file each statement leads to.
-
-    It also notes packages that a statement passes through on the way to what it names; those are left out, as they are
-    by `edges` (its docstring says why). Files outside the search path are bad modules to it.
-    """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(path=[str(root)])
-        self.badmodules = Forgetful()
-        self.edges: set[tuple[str, str]] = set()
-        self._scanning: list[Module] = []
-        self._reached: list[list[Module]] = []
-        self._names: list[bool] = [False]
-
-    def scan_code(self, co, m):
-        self._scanning.append(m)
-        super().scan_code(co, m)
-        self._scanning.pop()
-
-    def _safe_import_hook(self, name, caller, fromlist, level=-1):
-        self._names.append(bool(fromlist))
-        super()._safe_import_hook(name, caller, fromlist, level)
-        self._names.pop()
-
-    def import_hook(self, name, caller=None, fromlist=None, level=-1):
-        self._reached.append([])
-        # `from a import b` first calls for `a`, then for each name: the first call alone leads nowhere. Nor does a call
-        # that fails, unless it is for a name, which then is no module but something in one.
-        leads = bool(fromlist) or not self._names[-1]
-        try:
-            return super().import_hook(name, caller, fromlist, level)
-        except ImportError:
-            leads = bool(fromlist)
-            raise
-        finally:
-            reached = {m.__name__: m.__file__ for m in self._reached.pop() if m.__file__}
-            if self._scanning and leads:
-                self.edges |= {(self._scanning[-1].__file__, file) for module, file in reached.items()
-                               if not any(other.startswith(f"{module}.") for other in reached)}
-
-    def import_module(self, partname, fqname, parent):
-        module = super().import_module(partname, fqname, parent)
-        if module and self._reached:
-            self._reached[-1].append(module)
-        return module
-
-    def ensure_fromlist(self, m, fromlist, recursive=0):
-        self._reached[-1] += [value for sub in fromlist if isinstance(value := getattr(m, sub, None), Module)]
-        super().ensure_fromlist(m, fromlist, recursive)
-
-
-def oracle_edges(root: Path) -> set[tuple[str, str]]:
-    recorder = ImportRecorder(root)
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        recorder.import_hook(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    relative = {(Path(a).relative_to(root).as_posix(), Path(b).relative_to(root).as_posix()) for a, b in recorder.edges}
-    return {(a, b) for a, b in relative if a != b}
 
 
 def edges(files: dict[str, str], **keywords) -> dict[str, set[str]]:
@@ -103,7 +35,7 @@ def test_edges_of_library_packages_are_those_modulefinder_finds(package, tmp_pat
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     ours = our_edges(tmp_path)
-    assert ours == oracle_edges(tmp_path)
+    assert ours == modulefinder_edges(tmp_path)
     assert ours  # every one of these packages imports itself
 
 
@@ -136,7 +68,7 @@ def test_edges_of_generated_packages_are_those_modulefinder_finds(tmp_path_facto
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         indented = "".join(f"    {s}\n" for s in statements[2:] if not s.endswith("*"))
         (root / path).write_text("\n".join(statements[:2]) + f"\nvalue = 1\ndef f():\n    pass\n{indented}")
-    assert our_edges(root) == oracle_edges(root)
+    assert our_edges(root) == modulefinder_edges(root)
 
 
 def imports_by_ast(text: str) -> set[tuple[str, ...]]:

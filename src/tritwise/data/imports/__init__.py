@@ -34,6 +34,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "rust": ("rust",),
     "php": ("php",),
     "ruby": ("ruby",),
+    "swift": ("swift",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 

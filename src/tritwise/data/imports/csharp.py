@@ -15,6 +15,7 @@ folder of a .csproj file. Parts of a partial class depend on the part whose file
 
 import posixpath
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -128,8 +129,9 @@ def extract(path: str, content: bytes) -> Facts:
     imports |= {(name, "^") for name in decoded(namespaces) if name != package}
 
     extensions = {}
-    for name, extended in zip(found.get("extension", ()), found.get("extended", ()), strict=False):
-        last = _LAST_NAME.search(content[slice(*extended.byte_range)])
+    extended = sorted(node.byte_range for node in found.get("extended", ()))
+    for name in found.get("extension", ()):  # the type that is extended is the next one behind the name
+        last = _LAST_NAME.search(content[slice(*extended[bisect_right(extended, name.byte_range)])])
         extensions[name.start_byte] = b".%s %s" % (content[slice(*name.byte_range)], last[1] if last else b"")
     member_nodes = [node for node in found.get("member", ()) if node.start_byte not in extensions]
     members = texts(member_nodes, content)

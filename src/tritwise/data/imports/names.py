@@ -44,8 +44,8 @@ def texts(nodes: "Iterable[Node]", content: bytes) -> set[bytes]:
 
 
 def decoded(names: Iterable[bytes]) -> tuple[str, ...]:
-    """Sorted text, in which no name is there twice."""
-    return tuple(sorted({name.decode("utf-8", "replace") for name in names}))
+    """Sorted text without back quotes, in which no name is there twice."""
+    return tuple(sorted({name.decode("utf-8", "replace").replace("`", "") for name in names}))
 
 
 def is_test(path: str) -> bool:

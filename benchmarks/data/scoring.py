@@ -13,7 +13,6 @@ import io
 import json
 import random
 import subprocess
-import tarfile
 import tempfile
 import time
 import tomllib
@@ -73,14 +72,25 @@ def repositories(language: str, which: str) -> list[tuple[str, str]]:
 
 
 def unpack(mirrors: Path, name: str, commit: str, folder: Path) -> None:
-    """The files of a commit, without symbolic links."""
+    """The files of a commit, without symbolic links. A file whose content the mirror lacks is left out."""
     candidates = (mirrors / name.replace("/", "+") / "repo", mirrors / name.replace("/", "+"), mirrors / name)
     git = next((path for path in candidates if path.is_dir()), None)
     if git is None:
         raise SystemExit(f"{name} is not below {mirrors}; a bare clone is expected as {candidates[-1]}")
-    packed = subprocess.run(["git", "-C", git, "archive", commit], capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data", members=[m for m in archive if m.isfile() or m.isdir()])
+    tree = subprocess.run(["git", "-C", git, "ls-tree", "-r", "-z", commit], capture_output=True, check=True).stdout
+    entries = [entry.split("\t", 1) for entry in tree.decode("utf-8", "surrogateescape").split("\0") if entry]
+    files = {path: meta.split()[2] for meta, path in entries if meta.startswith("100")}
+    objects = subprocess.run(["git", "-C", git, "cat-file", "--batch"], input="\n".join(files.values()).encode(),
+                             capture_output=True, check=True).stdout
+    stream = io.BytesIO(objects)
+    for path in files:
+        header = stream.readline().split()
+        if header[1] == b"missing":
+            continue
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(stream.read(int(header[2])))
+        stream.read(1)
 
 
 def paths_below(folder: Path) -> list[str]:

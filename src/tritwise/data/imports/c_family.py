@@ -42,6 +42,9 @@ _SYSTEM = frozenset(f"{name}.h" for name in _SYSTEM_NAMES.split())
 _SYSTEM_DIRECTORIES = frozenset(("arpa", "asm", "bits", "linux", "mach", "net", "netinet", "sys"))
 # Headers that a build writes: a file of that name elsewhere in the repository is another project's.
 _GENERATED = frozenset(("config.h", "configure.h", "version.h", "build.h", "autoconf.h", "features.h", "export.h"))
+# What makes a header one of C++.
+_ONLY_CPP = re.compile(rb"^[ \t]*(?:template\s*<|namespace\b|class\s+\w|using\s+\w|(?:public|private|protected):)|"
+                       rb"^[^/*\n\"']*\w::\w", re.MULTILINE)
 
 
 def _directives(content: bytes) -> Iterator[re.Match[bytes]]:
@@ -83,14 +86,9 @@ def _read(content: bytes) -> set[tuple[str, ...]]:
 
 
 def extract(path: str, content: bytes) -> Facts:
-    """A header may be of either language: the one whose parser understands more of it."""
     extension = posixpath.splitext(path)[1]
-    language = "c" if extension in (".c", ".h") else "c++"
-    wrong = wrong_bytes(parse(language, content))
-    if wrong and extension == ".h":
-        other = wrong_bytes(parse("c++", content))
-        language, wrong = ("c++", other) if other < wrong else (language, wrong)
-    return Facts(language, tuple(sorted(_read(content))), wrong_bytes=wrong)
+    language = "c" if extension == ".c" or (extension == ".h" and not _ONLY_CPP.search(content)) else "c++"
+    return Facts(language, tuple(sorted(_read(content))), wrong_bytes=wrong_bytes(parse(language, content)))
 
 
 def manifest(path: str, content: bytes) -> Facts:

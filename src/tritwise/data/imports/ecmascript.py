@@ -19,10 +19,10 @@ _QUERY = """
 (import_statement source: (string) @import)
 (export_statement source: (string) @import)
 (call_expression function: (import) arguments: (arguments . [(string) (template_string)] @import))
-(call_expression function: (identifier) @function arguments: (arguments . [(string) (template_string)] @require)
-  (#eq? @function "require"))
+(call_expression function: (identifier) arguments: (arguments . [(string) (template_string)])) @call
 """
 _QUERY_TYPES = _QUERY + "(import_require_clause source: (string) @require)\n"
+_REQUIRE = re.compile(rb"require\b")  # a predicate in the query would cost more than the parser
 _REFERENCE = re.compile(rb"""^///[ \t]*<reference[ \t]+path[ \t]*=[ \t]*["']([^"'\n]+)["']""", re.MULTILINE)
 
 _TYPESCRIPT = (".ts", ".tsx", ".mts", ".cts")
@@ -38,8 +38,10 @@ def extract(path: str, content: bytes) -> Facts:
     tree = parse(grammar, content)
     found = captures(grammar, _QUERY_TYPES if language == "typescript" else _QUERY, tree)
     imports = set()
-    for kind in ("import", "require"):
-        for node in found.get(kind, ()):
+    calls = [node for node in found.get("call", ()) if _REQUIRE.match(content, node.start_byte)]
+    required = [node.child_by_field_name("arguments").named_children[0] for node in calls]
+    for kind, nodes in (("import", found.get("import", ())), ("require", [*found.get("require", ()), *required])):
+        for node in nodes:
             name = content[node.start_byte + 1:node.end_byte - 1].decode("utf-8", "replace")
             if name and not {"\\", "\n"} & set(name) and "${" not in name:
                 imports.add((kind, name))

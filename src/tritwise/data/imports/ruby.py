@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 MANIFESTS: frozenset[str] = frozenset()
 
 _QUERY = """
-(call !receiver method: (identifier) @method arguments: (argument_list) @arguments
-  (#any-of? @method "require" "require_relative" "load" "autoload" "require_dependency")) @call
-(call receiver: (constant) method: (identifier) @method (argument_list)
-  (#eq? @method "autoload")) @call
+(call !receiver method: (identifier) arguments: (argument_list)) @call
+(call receiver: (constant) method: (identifier) arguments: (argument_list)) @call
 (class name: (_) @name) @space
 (module name: (_) @name) @space
 (assignment left: [(constant) (scope_resolution)] @assigned)
 (constant) @constant
 (scope_resolution) @constant
 """
+# Predicates in the query would cost more than the parser.
+_LOADS = re.compile(rb"(?:require(?:_relative|_dependency)?|load|(?:\w+\s*\.\s*)?autoload)\b")
 _CALL = re.compile(r"(?:\w+\.)?(\w+)\s*\(?\s*(.*?)\s*\)?\s*\Z", re.DOTALL)
 _STRING = r"""(?:'([^'\\]*)'|"([^"\\#]*)")"""
 _LITERAL = re.compile(rf"{_STRING}\s*(?:,.*)?\Z", re.DOTALL)
@@ -71,41 +71,34 @@ def extract(path: str, content: bytes) -> Facts:
     def text(node: "Node") -> str:
         return content[node.start_byte:node.end_byte].decode("utf-8", "replace")
 
-    imports = {required for node in found.get("call", ()) if (required := _required(text(node)))}
-    names = {node.start_byte: node for node in found.get("name", ())}
-    spaces = sorted((node.start_byte, -node.end_byte) for node in found.get("space", ()))
-    ordered = sorted(names)
-    nestings: list[tuple[int, int, str]] = []  # start, end, full name; outer before inner
-    open_: list[tuple[int, str]] = []
-    for start, end in spaces:
-        while open_ and open_[-1][0] <= start:
-            open_.pop()
-        name = text(names[ordered[bisect_right(ordered, start)]])
-        full = name.removeprefix("::") if name.startswith("::") or not open_ else f"{open_[-1][1]}::{name}"
-        nestings.append((start, -end, full))
-        open_.append((-end, full))
-    starts = [start for start, _, _ in nestings]
-
-    def nesting(position: int) -> str:
-        for start, end, full in reversed(nestings[:bisect_right(starts, position)]):
-            if start < position < end:
-                return full
-        return ""
-
-    defines = {full for _, _, full in nestings}
-    written = set(names)
-    for node in found.get("assigned", ()):
-        around = nesting(node.start_byte)
-        defines.add(f"{around}::{text(node)}" if around else text(node))
-        written.add(node.start_byte)
+    loads = (node for node in found.get("call", ()) if _LOADS.match(content, node.start_byte))
+    imports = {required for node in loads if (required := _required(text(node)))}
+    names = sorted((node.start_byte, node.end_byte) for node in found.get("name", ()))
+    spaces = [(node.start_byte, node.end_byte) for node in found.get("space", ())]
+    assigned = {node.start_byte for node in found.get("assigned", ())}
+    places = [(start, -end, False) for start, end in spaces]
+    places += [(node.start_byte, -node.end_byte, True) for node in found.get("constant", ())]
+    defines: set[str] = set()
     uses: set[str] = set()
-    end = -1
-    for node in sorted(found.get("constant", ()), key=lambda each: (each.start_byte, -each.end_byte)):
-        if node.end_byte <= end:
-            continue  # a part of what stands before it
-        end = node.end_byte
-        if node.start_byte not in written and _NAME.match(text(node)):
-            uses.add(f"{nesting(node.start_byte)}|{text(node)}")
+    around: list[tuple[int, str]] = []  # where each open class or module ends, and its full name
+    seen = -1  # the end of the last whole constant
+    named = {start for start, _ in names}
+    for start, end, is_constant in sorted(places):  # outer before inner
+        while around and around[-1][0] <= start:
+            around.pop()
+        nesting = around[-1][1] if around else ""
+        if not is_constant:
+            name = content[slice(*names[bisect_right(names, (start,))])].decode("utf-8", "replace")
+            full = name[2:] if name.startswith("::") else f"{nesting}::{name}" if nesting else name
+            around.append((-end, full))
+            defines.add(full)
+        elif -end > seen:
+            seen = -end
+            name = content[start:-end].decode("utf-8", "replace")
+            if start in assigned:
+                defines.add(f"{nesting}::{name}" if nesting else name)
+            elif start not in named and _NAME.match(name):
+                uses.add(f"{nesting}|{name}")
     return Facts("ruby", tuple(sorted(imports)), "", tuple(sorted(defines)), tuple(sorted(uses)), wrong_bytes(tree))
 
 

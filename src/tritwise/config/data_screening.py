@@ -99,7 +99,7 @@ class HeuristicSettings(Settings):
         return getattr(self, name) if value is None else value
 
 
-class QualitySettings(_Settings):
+class QualitySettings(Settings):
     """A logistic regression on hashed n-grams: which features, and how they are trained."""
 
     # Features are hashed into 2^bits weights.

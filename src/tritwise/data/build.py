@@ -51,7 +51,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class StepTime:
-    """`seconds` of all tasks of a step together; `bytes` are what went in, as files on disk, 0 where that says nothing."""
+    """`seconds` of all tasks of a stage together; `bytes` are what went in, as files on disk, 0 where that says nothing."""
 
     name: str
     tasks: int
@@ -71,6 +71,7 @@ class BuildReport:
     train: SplitCounts
     held_out: SplitCounts
     held_out_repositories: tuple[str, ...]
+    repositories: dict[str, int]
     funnel: list[dict[str, Any]]
     languages: list[dict[str, Any]]
     rules: list[dict[str, Any]]
@@ -115,10 +116,10 @@ def _report(recipe: Recipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Ta
         recipe=recipe.name, seed=recipe.seed, vocab_size=tokens.vocab_size(),
         tokenizer_hash=hashes[TOKENIZER_FILE], recipe_hash=tokens.recipe_hash, train=splits["train"],
         held_out=splits["held_out"], held_out_repositories=tuple(sorted(corpus.held_out())),
-        funnel=funnel(tally), languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
+        repositories={"found": corpus.repository_count(), "kept": tally["repositories"]}, funnel=funnel(tally), languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
         licences=tally["licences"], redacted=tally["redacted"], hashes=hashes,
-        steps=[StepTime(step.name, step.tasks, seconds_of(work, step), size)
-               for step, size in [*corpus.timed(work), *tokens.timed(work)]])
+        steps=[StepTime(name, sum(step.tasks for step in steps), sum(seconds_of(work, step) for step in steps), size)
+               for name, steps, size in [*corpus.timed(work), *tokens.timed(work)]])
 
 
 def add_splits(parts: Sequence[dict[str, Any]]) -> SplitCounts:

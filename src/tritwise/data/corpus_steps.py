@@ -102,17 +102,24 @@ class Corpus:
         """Names of the held-out repositories."""
         return _held_out(self.work)
 
+    def repository_count(self) -> int:
+        """Repositories that have a file, kept or not."""
+        return sum(counts["repositories"] for counts in counts_of(self.work, self.read))
+
     def clusters(self) -> dict[str, Any]:
         """The largest clusters of duplicates, by rule."""
         path = self._dedup_folder() / "clusters.json"
         return read_json(path, what="clusters of duplicates") if self.duplicates else {}
 
-    def timed(self, work: Path) -> Iterator[tuple[Step, int]]:
-        """The steps with the bytes that went into them; those of deduplication count the same bytes each."""
-        all_bytes = self._bytes(work, self.read, dropped=True)
-        kept = self._bytes(work, self.read)
+    def timed(self, work: Path) -> Iterator[tuple[str, list[Step], int]]:
+        """Steps under the name of their stage, with the bytes of files that went into it."""
+        everything, kept = self._bytes(work, self.read, dropped=True), self._bytes(work, self.read)
         for step in self.steps():
-            yield step, {"scatter": all_bytes, "read": all_bytes, "split": 0}.get(step.name, kept)
+            if step.name == "scatter" or step is self.read:
+                yield step.name, [step], everything
+        yield "dedup", self.duplicates, kept
+        yield from (("screen", [self.screen], kept), ("split", [self.split], 0),
+                    ("order", [self.order], self._bytes(work, self.order)))
 
     def _bytes(self, work: Path, step: Step, *, dropped: bool = False) -> int:
         tally = add_tallies(counts["tally"] for counts in counts_of(work, step))
@@ -182,7 +189,16 @@ def _read(data: DataRecipe, plan: Plan, work: Path, rank: int) -> Counts:
     else:
         documents = reader.bucket(sorted((work / "scattered").iterdir()), rank - len(plan.parts))
     stages: list[Stage] = [Filter(data.filters), Redact(data.secrets), FindFacts()]
-    return {"tally": write_part(part_file(work / "read", rank), documents, stages, data.secrets)}
+    names: set[str] = set()
+    tally = write_part(part_file(work / "read", rank), _named(names, documents), stages, data.secrets)
+    return {"tally": tally, "repositories": len(names)}
+
+
+def _named(names: set[str], documents: Iterable[Document]) -> Iterator[Document]:
+    """The documents; collects the names of their repositories."""
+    for document in documents:
+        names.add(document.repository)
+        yield document
 
 
 def _screen(data: DataRecipe, work: Path, duplicates: Path, has_sets: bool, rank: int) -> Counts:

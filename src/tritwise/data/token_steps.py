@@ -51,11 +51,11 @@ class Tokens:
         """Of the finished tokenizer."""
         return load_tokenizer(self.out / TOKENIZER).get_vocab_size()
 
-    def timed(self, work: Path) -> Iterator[tuple[Step, int]]:
-        """The steps with the bytes of text that went into them."""
+    def timed(self, work: Path) -> Iterator[tuple[str, list[Step], int]]:
+        """Steps under their names, with the bytes of text that went into them."""
         encoded = sum(counts[split]["encoded_bytes"] for counts in counts_of(work, self.encoding) for split in _SPLITS)
-        yield self.training, min(encoded, self.recipe.tokenizer.max_training_bytes)
-        yield self.encoding, encoded
+        yield "tokenizer", [self.training], min(encoded, self.recipe.tokenizer.max_training_bytes)
+        yield "tokens", [self.encoding], encoded
 
 
 def recipe_hash(recipe: Recipe) -> str:

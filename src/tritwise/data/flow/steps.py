@@ -7,7 +7,7 @@ killed run goes on with the tasks that have no mark, whoever carries them (`loca
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,10 @@ def counts_of(work: Path, step: Step) -> list[Counts]:
 
 
 def seconds_of(work: Path, step: Step) -> float:
-    """Processor seconds of a finished step: of all its tasks together, whatever ran at once."""
-    return round(sum(record["seconds"] for record in _records(work, step)), 2)
+    """Seconds of all tasks of a finished step together, whatever ran at once; 0 of one that was needless."""
+    if step.needless is not None and step.needless():
+        step = replace(step, tasks=len(list((work / DONE / step.name).glob("*.json"))))
+    return round(sum(record["seconds"] for record in _records(work, step)), 3)
 
 
 def _records(work: Path, step: Step) -> list[Mapping[str, Any]]:

@@ -42,6 +42,6 @@ def test_the_order_is_not_the_alphabet_and_changes_with_the_seed():
 
 
 def test_a_corpus_of_a_few_megabytes_is_cut_for_many_cores_and_a_large_one_by_size():
-    assert len(share_out([Named(str(i), 1 << 20) for i in range(64)], 0)) == WANTED_PARTS
+    assert len(share_out([Named(str(i), 1 << 22) for i in range(64)], 0)) == WANTED_PARTS
     assert part_bytes(10 ** 12) == PART_BYTES
-    assert part_bytes(0) == part_bytes(1) == 1 << 20
+    assert part_bytes(0) == part_bytes(1) == 4 << 20

@@ -21,8 +21,7 @@ from tritwise.pipeline.stages import UNFINISHED, stage_keys
 RECIPE = """
 name = "tiny"
 [data]
-source = "folders"
-paths = ["{repositories}"]
+sources.paths = ["{repositories}"]
 held_out_fraction = 0.05
 [tokenizer]
 vocab_size = 384

@@ -27,7 +27,7 @@ def recipe_of(paths: Path, **train_changes) -> Recipe:
     schedule = {"peak": 1e-2, "warmup_steps": 2}
     return Recipe.model_validate({
         "name": "tiny", "seed": 3,
-        "data": {"source": "folders", "paths": [str(paths)], "held_out_fraction": 0.2},
+        "data": {"sources": {"paths": [str(paths)]}, "held_out_fraction": 0.2},
         "tokenizer": {"vocab_size": 300},
         "model": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
                   "num_key_value_heads": 1, "tie_word_embeddings": True},

@@ -108,7 +108,7 @@ def test_a_batch_that_ranks_cannot_share_is_refused():
 def recipe_of(mix, steps=100) -> Recipe:
     schedule = {"shape": "cosine", "peak": 1e-3, "floor": 1e-4, "warmup_steps": 1}
     return Recipe.model_validate({
-        "name": "small", "seed": 5, "data": {"paths": ["x"]}, "tokenizer": {"vocab_size": 600},
+        "name": "small", "seed": 5, "data": {"sources": {"paths": ["x"]}}, "tokenizer": {"vocab_size": 600},
         "model": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1},
         "train": {"steps": steps, "batch_size": 4, "sequence_length": LENGTH},
         "variants": {"dense": {"model_type": "llama", "linear_type": "dense", "schedule": schedule}},

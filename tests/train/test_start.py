@@ -25,7 +25,7 @@ def recipe_of(root: Path, start: Path | None, linear_type: str = "ternary", **mo
     schedule = {"shape": "two_stage", "peak": 1e-3, "second_peak": 6e-4, "floor": 2e-5, "warmup_steps": 1}
     model_type = "llama" if linear_type == "dense" else "bitnet"
     return Recipe.model_validate({
-        "name": "tiny", "data": {"source": "folders", "paths": [str(root / "repositories")],
+        "name": "tiny", "data": {"sources": {"paths": [str(root / "repositories")]},
                                  "held_out_fraction": 0.3, "fim": {"rate": 0}},
         "tokenizer": {"file": str(root / "tokenizer.json"), "vocab_size": 320, "end_of_text": "<|stop|>"},
         "model": MODEL | model, "train": {"steps": 2, "batch_size": 2, "sequence_length": 32, "dtype": "float32"},

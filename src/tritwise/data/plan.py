@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from tritwise.data.split import seeded_order
 
 # A part is closed when it holds this much. A small corpus is still cut, so that all cores have something to do.
-PART_BYTES, SMALLEST_PART_BYTES, WANTED_PARTS = 32 << 20, 1 << 20, 16
+PART_BYTES, SMALLEST_PART_BYTES, WANTED_PARTS = 32 << 20, 4 << 20, 16
 
 
 class Sized(Protocol):

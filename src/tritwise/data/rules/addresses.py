@@ -73,14 +73,15 @@ def ipv4(content: bytes) -> list[Found]:
     """Public IPv4 addresses.
 
     Kept are networks ("/24" behind them), names in reverse lookups (".in-addr.arpa"), private, reserved and
-    documentation ranges (`ipaddress`: not global), public resolvers, and what is a version number: every part below
-    10, or a word such as "version", "section" or a comparison within 40 characters before it in its line.
+    documentation ranges (`ipaddress`: not global), public resolvers, made-up ones such as 20.20.20.20, and what is a
+    version number: every part below 10, or a word such as "version", "section" or a comparison within 40 characters
+    before it in its line.
     """
     found = []
     for match in _dotted_quads(content):
         address = ipaddress.IPv4Address(match.group(1).decode())
         if (not address.is_global or address.is_multicast or match.group(1) in _PUBLIC_RESOLVERS
-                or all(part < 10 for part in address.packed)):
+                or all(part < 10 for part in address.packed) or len(set(address.packed)) == 1):
             continue
         line = content.rfind(b"\n", 0, match.start()) + 1
         if not _VERSION.search(content, max(line, match.start() - _VERSION_WITHIN), match.start()):

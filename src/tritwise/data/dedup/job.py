@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import canonical_json, sha256_bytes
 from tritwise.config.data_dedup import DedupRecipe
-from tritwise.data.dedup.tables import file_name
+from tritwise.data.dedup.tables import Columns, file_name, read_columns
 
 Level = Literal["repositories", "files"]
 MOST_VERTICES = 1 << 32  # in a part
+_OPEN_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,21 @@ class Job:
 
     def threshold(self, level: Level) -> float:
         return self.recipe.repository_threshold if level == "repositories" else self.recipe.file_threshold
+
+
+class SignatureFiles:
+    """The columns of the parts' signatures, memory-mapped, with a bounded number of open files."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._open: dict[int, Columns] = {}
+
+    def part(self, number: int) -> Columns:
+        if number not in self._open:
+            if len(self._open) == _OPEN_FILES:
+                self._open.pop(next(iter(self._open)))
+            self._open[number] = read_columns(self._job.path("signatures", number), self._job.made_by)
+        return self._open[number]
 
 
 def vertices(part: int, count: int) -> NDArray[np.uint64]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_file, atomic_write_json, canonical_json, open_regular, read_json
-from tritwise.data.dedup.job import Job, part_keys, part_of, place_in_part
-from tritwise.data.dedup.tables import Columns, gather, name_at, read_columns
+from tritwise.data.dedup.job import Job, SignatureFiles, part_keys, part_of, place_in_part
+from tritwise.data.dedup.tables import Columns, gather, name_at
 from tritwise.data.documents import Document
 
 Rule = Literal["near_duplicate_repository", "duplicate", "near_duplicate"]
@@ -73,15 +73,11 @@ class _Names:
     """Names of any vertices, from the memory-mapped signature files."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._parts: dict[int, Columns] = {}
+        self._files = SignatureFiles(job)
 
     def of(self, vertex: int, is_file: bool) -> tuple[str, str | None]:
         """(repository, path); the path of a repository is None."""
-        part, place = part_of(vertex), place_in_part(vertex)
-        if part not in self._parts:
-            self._parts[part] = read_columns(self._job.path("signatures", part), self._job.made_by)
-        columns = self._parts[part]
+        columns, place = self._files.part(part_of(vertex)), place_in_part(vertex)
         repository = int(columns["file_repository"][place]) if is_file else place
         name = name_at(columns["repository_names"], columns["repository_name_ends"], repository)
         return name, name_at(columns["paths"], columns["path_ends"], place) if is_file else None

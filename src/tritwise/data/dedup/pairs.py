@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tritwise.data.dedup.job import Job, Level
+from tritwise.data.dedup.job import Job, Level, SignatureFiles
 from tritwise.data.dedup.signatures import ranks
-from tritwise.data.dedup.tables import Columns, gather, key_range, mixed, read_columns, unique_rows, write_table
+from tritwise.data.dedup.tables import Columns, gather, key_range, mixed, unique_rows, write_table
 
 # Pairs that are compared in one go: two signatures each, so 2 * 4096 * permutations * 4 bytes.
 _PAIRS = 4096
@@ -24,30 +24,30 @@ class Signatures:
     """Signatures and ranks of any vertices, read where they are needed from the memory-mapped files of all parts."""
 
     def __init__(self, job: Job, level: Level) -> None:
-        self._job, self._level = job, level
-        self._parts: dict[int, tuple[NDArray[np.uint32], NDArray[np.uint64]]] = {}
-
-    def _part(self, part: int) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-        if part not in self._parts:
-            columns = read_columns(self._job.path("signatures", part), self._job.made_by)
-            name = "repository_values" if self._level == "repositories" else "file_values"
-            self._parts[part] = columns[name], ranks(columns, self._level)
-        return self._parts[part]
+        self._files, self._level, self._bins = SignatureFiles(job), level, job.recipe.permutations
 
     def read(self, vertex: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """uint32 [vertices, permutations]."""
-        return self._read(vertex, 0, np.empty((len(vertex), self._job.recipe.permutations), np.uint32))
+        name = "repository_values" if self._level == "repositories" else "file_values"
+        result = np.empty((len(vertex), self._bins), np.uint32)
+        for part, where, places in _by_part(vertex):
+            result[where] = self._files.part(part)[name][places]
+        return result
 
     def rank(self, vertex: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Ranks uint64 [vertices]."""
-        return self._read(vertex, 1, np.empty(len(vertex), np.uint64))
-
-    def _read(self, vertex: NDArray[np.uint64], column: int, result: NDArray) -> NDArray:
-        parts = (vertex >> np.uint64(32)).astype(np.int64)
-        for part in np.unique(parts):
-            where = np.flatnonzero(parts == part)
-            result[where] = self._part(int(part))[column][(vertex[where] & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+        result = np.empty(len(vertex), np.uint64)
+        for part, where, places in _by_part(vertex):
+            result[where] = ranks(self._files.part(part), self._level, places)
         return result
+
+
+def _by_part(vertex: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """For each part that has some: its number, where its vertices stand, and their places in it."""
+    parts = (vertex >> np.uint64(32)).astype(np.int64)
+    for part in np.unique(parts):
+        where = np.flatnonzero(parts == part)
+        yield int(part), where, (vertex[where] & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def pair_task(job: Job, level: Level, task: int) -> None:

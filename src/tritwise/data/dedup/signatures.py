@@ -144,16 +144,16 @@ class _Part:
         }
 
 
-def ranks(columns: Columns, level: Level) -> NDArray[np.uint64]:
-    """uint64 for each vertex of a part's signatures: of near-duplicates the one with the lowest rank stays.
+def ranks(columns: Columns, level: Level, places: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """uint64 for vertices of a part, given by their places: of near-duplicates the one with the lowest rank stays.
 
     Repositories: the most bytes. Files: the shortest chain of folders (a vendored copy lies deeper), then the most
     bytes. Among equals the first in the corpus.
     """
     if level == "repositories":
-        return ~columns["repository_bytes"].astype(np.uint64)
-    depth = np.minimum(columns["file_depth"], 255).astype(np.uint64)
-    size = np.minimum(columns["file_bytes"], (1 << 56) - 1).astype(np.uint64)
+        return ~columns["repository_bytes"][places].astype(np.uint64)
+    depth = np.minimum(columns["file_depth"][places], 255).astype(np.uint64)
+    size = np.minimum(columns["file_bytes"][places], (1 << 56) - 1).astype(np.uint64)
     return depth << np.uint64(56) | (np.uint64((1 << 56) - 1) - size)
 
 

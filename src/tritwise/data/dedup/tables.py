@@ -83,9 +83,10 @@ def gather(paths: Iterable[Path], made_by: str, keys: tuple[int, int]) -> Column
 
 
 def _rows(columns: Columns, keys: tuple[int, int]) -> Columns:
+    """Copies, so that the map and its file are closed before the next one is opened."""
     first = np.searchsorted(columns["key"], np.uint64(keys[0]), side="left")
     last = np.searchsorted(columns["key"], np.uint64(keys[1]), side="right")
-    return {name: column[first:last] for name, column in columns.items()}
+    return {name: column[first:last].copy() for name, column in columns.items()}
 
 
 def key_range(task: int, tasks: int) -> tuple[int, int]:

@@ -25,7 +25,6 @@ _DIRECTIVES = re.compile(_DIRECTIVE)
 # The same with what may hide a directive: comments, strings (raw ones too), characters.
 _TOKENS = re.compile(rb"//(?:[^\n\\]|\\.)*|/\*.*?(?:\*/|\Z)|" rb'R"([^()\\\s]{0,16})\(.*?\)\1"|'
                      rb'"(?:[^"\\\n]|\\.)*"|' rb"(?<![0-9a-fA-F])'(?:[^'\\\n]|\\.)*'|" + _DIRECTIVE, re.DOTALL)
-_BEFORE_DIRECTIVE = re.compile(rb"[ \t\f\v]*(?:/\*[^\n]*?\*/[ \t]*)*\Z")
 
 _HEADERS = frozenset((".h", ".hh", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".def"))
 _SOURCES = frozenset((".c", ".cc", ".cpp", ".cxx", ".m", ".mm"))
@@ -52,22 +51,35 @@ def _directives(content: bytes) -> Iterator[re.Match[bytes]]:
 
     The full scanner costs five times as much, so it runs only where something may hide a directive.
     """
+    if b'R"' in content or b"/*/" in content:
+        return _scanned(content)
     found: list[re.Match[bytes]] = []
     last, opened, closed = 0, -1, -1
-    hidden = b'R"' in content or b"/*/" in content
-    for match in () if hidden else _DIRECTIVES.finditer(content):
+    for match in _DIRECTIVES.finditer(content):
         opened = max(opened, content.rfind(b"/*", last, match.start()))
         closed = max(closed, content.rfind(b"*/", last, match.start()))
         last = match.start()
-        if opened > closed:
-            hidden = True
-            break
-        found.append(match)
-    for match in (m for m in _TOKENS.finditer(content) if m[0].startswith(b"#")) if hidden else found:
-        line = content.rfind(b"\n", 0, match.start()) + 1
-        continued = content[max(line - 3, 0):line].rstrip(b"\r\n").endswith(b"\\")
-        if not continued and _BEFORE_DIRECTIVE.match(content, line, match.start()):
-            yield match
+        line = content.rfind(b"\n", 0, last) + 1
+        if opened > closed or closed >= line or content.endswith((b"\\\n", b"\\\r\n"), 0, line):
+            return _scanned(content)
+        if not content[line:last].strip():
+            found.append(match)
+    return iter(found)
+
+
+def _scanned(content: bytes) -> Iterator[re.Match[bytes]]:
+    blank, last = True, 0  # whether the line holds only space and comments so far; a backslash joins lines
+    for match in _TOKENS.finditer(content):
+        between = content[last:match.start()].replace(b"\\\r\n", b"").replace(b"\\\n", b"")
+        _, newline, tail = between.rpartition(b"\n")
+        blank = not tail.strip() and (blank or bool(newline))
+        last = match.end()
+        if match[0].startswith(b"#"):
+            if blank:
+                yield match
+            blank = False
+        elif not match[0].startswith((b"/*", b"//")):
+            blank = False
 
 
 def _read(content: bytes) -> set[tuple[str, ...]]:

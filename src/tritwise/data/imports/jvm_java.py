@@ -1,10 +1,15 @@
 """Facts of a Java file, in the form that tritwise.data.imports.jvm describes."""
 
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tritwise.data.imports.facts import Facts
-from tritwise.data.imports.names import decoded, mentions, texts
+from tritwise.data.imports.names import decoded, texts
 from tritwise.data.imports.parse import captures, parse, wrong_bytes
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 _QUERY = """
 (package_declaration) @package
@@ -30,11 +35,29 @@ _QUERY = """
 (annotation name: (_) @use)
 (record_pattern . (identifier) @use)
 """
+# A name in full, up to its first part with a capital: `java.util.Map` of `java.util.Map.Entry`.
+_IN_FULL = re.compile(rb"[a-z_]\w*(?:\.[a-z_]\w*)*\.[A-Z]\w*")
+_DOT = ord(".")
 _WORD = re.compile(rb"(?<![.\w])\w+")
 
 
 def _starts_upper(name: bytes) -> bool:
     return name[:1].isupper() or name[:1] > b"\x7f"
+
+
+def _names_at(nodes: "Iterable[Node]", content: bytes) -> set[bytes]:
+    """The names at these nodes that stand behind no dot, and those of them that are in full: `a.b.C` of `a.b.C.d`."""
+    found: set[bytes] = set()
+    for node in nodes:
+        start = node.start_byte
+        if start and content[start - 1] == _DOT:
+            continue
+        end = node.end_byte
+        name = content[start:end].partition(b".")[0]
+        found.add(name)
+        if content[start + len(name):start + len(name) + 1] == b"." and (match := _IN_FULL.match(content, start)):
+            found.add(match[0])
+    return found - {b""}
 
 
 def extract(content: bytes) -> Facts:
@@ -51,13 +74,14 @@ def extract(content: bytes) -> Facts:
         outer, _, local = name.rpartition(".")
         # A member that is imported means its class, whatever becomes of it.
         imports.add((outer, "*") if is_static or local == "*" else (name, local))
-    uses = mentions(found.get("use", ()), content)
-    values = mentions(found.get("value", ()), content)
-    # Of names of values only those that look like a type's; a variable is no other file's.
+    uses = _names_at(found.get("use", ()), content)
+    values = _names_at(found.get("value", ()), content)
     own = texts(found.get("own", ()), content)
     # What a class inherits from is named outside of it, where the types inside it cannot be meant.
     own -= {name for node in found.get("head", ()) for name in _WORD.findall(content, *node.byte_range)}
-    names = {name.partition(b".")[0] for name in uses.plain} | {name for name in values.plain if _starts_upper(name)}
+    # Of names of values only those that look like a type's; a variable is no other file's.
+    names = {name for name in uses if b"." not in name} | {name for name in values if _starts_upper(name)}
+    in_full = {name for name in uses | values if b"." in name}
     return Facts("java", tuple(sorted(imports)), package.decode("utf-8", "replace"),
-                 decoded(texts(found.get("define", ()), content)),
-                 decoded((names - own) | uses.in_full | values.in_full), wrong_bytes(tree))
+                 decoded(texts(found.get("define", ()), content)), decoded((names - own) | in_full),
+                 wrong_bytes(tree))

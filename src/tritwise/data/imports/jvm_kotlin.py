@@ -22,12 +22,11 @@ _QUERY = """
     (function_declaration name: (identifier) @own) (enum_entry . (identifier) @own)]
 [(variable_declaration . (identifier) @variable) (parameter . (identifier) @variable)
     (class_parameter (identifier) @variable)]
-(identifier) @use
+[(line_comment) (block_comment) (string_content) (character_literal)] @text
 """
 _IMPORT = re.compile(r"import\s+([\w.`\s]*?)(\.\s*\*|\s+as\s+`?(\w+)`?)?\s*;?", re.DOTALL)
 _JVM_NAME = re.compile(rb"@file:(?:kotlin\.jvm\.)?JvmName\(\s*(?:name\s*=\s*)?\"(\w+)\"")
 _RECEIVER = re.compile(rb"(\w+)(?:<[^()]*>)?\??\.\Z")
-_CALLED = re.compile(rb"\s?[({<]")
 
 
 def extract(path: str, content: bytes) -> Facts:
@@ -38,9 +37,6 @@ def extract(path: str, content: bytes) -> Facts:
         text = content[node.start_byte:node.end_byte].decode("utf-8", "replace")
         package = "".join(text.partition("package")[2].split()).strip(";`").replace("`", "")
     imports: set[tuple[str, str]] = set()
-    not_mentions: list[tuple[int, int]] = []  # stretches of the text: the package line and the imports
-    for node in (*found.get("package", ()), *found.get("import", ())):
-        not_mentions.append(node.byte_range)
     for node in found.get("import", ()):
         match = _IMPORT.fullmatch(content[node.start_byte:node.end_byte].decode("utf-8", "replace").strip())
         if match:
@@ -65,14 +61,11 @@ def extract(path: str, content: bytes) -> Facts:
         stem = posixpath.splitext(posixpath.basename(path))[0].replace("-", "_")
         defines.add(file_class[1] if file_class else (stem[:1].upper() + stem[1:] + "Kt").encode())
 
-    end_of_head = max((end for _, end in not_mentions), default=0)
-    nodes = [node for node in found.get("use", ()) if node.start_byte >= end_of_head]
-    used = mentions(nodes, content)
-    called = {content[node.start_byte:node.end_byte] for node in nodes if _CALLED.match(content, node.end_byte)}
+    used = mentions(content, [node for kind in ("package", "import", "text") for node in found.get(kind, ())])
     own = texts(found.get("own", ()), content)
     variables = texts(found.get("variable", ()), content)
     # A variable hides a value of its name but not a function that is called.
-    plain = {name for name in used.plain - own if name not in variables or name in called}
+    plain = {name for name in used.plain - own if name not in variables or name in used.called}
     members = {b"." + name for name in used.members}
     return Facts("kotlin", tuple(sorted(imports)), package, decoded(defines),
                  decoded(plain | members | used.in_full), wrong_bytes(tree))

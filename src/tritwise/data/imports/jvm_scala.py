@@ -1,7 +1,6 @@
 """Facts of a Scala file, in the form that tritwise.data.imports.jvm describes."""
 
 import re
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from tritwise.data.imports.facts import Facts
@@ -24,13 +23,13 @@ _QUERY = """
     (parameter name: (identifier) @variable) (class_parameter name: (identifier) @variable)
     (case_clause pattern: (identifier) @variable) (binding name: (identifier) @variable)
     (enumerator . (identifier) @variable)]
-[(identifier) (type_identifier)] @use
+[(comment) (block_comment) (string) (interpolated_string) (character_literal)] @text
+(interpolation) @inside
 """
 _NAMED = frozenset({"class_definition", "object_definition", "trait_definition", "enum_definition", "type_definition",
                     "function_definition", "function_declaration", "given_definition", "val_declaration"})
 _SELECTORS = re.compile(r"(.*?)\.?\s*\{(.*)\}\s*", re.DOTALL)
 _COMMENT = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_CALLED = re.compile(rb"[(\[]")
 
 
 def _joined(node: "Node", content: bytes) -> bytes:
@@ -89,18 +88,10 @@ def extract(content: bytes) -> Facts:
     defines: set[bytes] = set()
     _top_level(tree.root_node, content, b"", defines)
 
-    skipped = sorted(node.byte_range for node in (*found.get("import", ()), *found.get("package", ())))
-    starts = [start for start, _ in skipped]
-
-    def is_skipped(node: "Node") -> bool:
-        place = bisect_right(starts, node.start_byte) - 1
-        return place >= 0 and node.start_byte < skipped[place][1]
-
-    nodes = [node for node in found.get("use", ()) if not is_skipped(node)]
-    used = mentions(nodes, content)
-    called = {content[slice(*node.byte_range)] for node in nodes if _CALLED.match(content, node.end_byte)}
+    left_out = [node for kind in ("package", "import", "text") for node in found.get(kind, ())]
+    used = mentions(content, left_out, call=b"([{", inside=found.get("inside", ()))
     own = texts(found.get("own", ()), content)
     variables = texts(found.get("variable", ()), content)
-    plain = {name for name in used.plain - own if name not in variables or name in called}
+    plain = {name for name in used.plain - own if name not in variables or name in used.called}
     return Facts("scala", tuple(sorted(imports)), packages[-1] if packages else "", decoded(defines),
                  decoded(plain | used.in_full), wrong_bytes(tree))

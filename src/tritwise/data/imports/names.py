@@ -8,34 +8,60 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-# A name in full, up to its first part with a capital: `java.util.Map` of `java.util.Map.Entry`.
-_IN_FULL = re.compile(rb"[a-z_]\w*(?:\.[a-z_]\w*)*\.[A-Z]\w*")
-_DOT = ord(".")
+# A name with what stands behind its dots and the sign after it, or a number. A dot in front says that it is a member.
+_CHAIN = re.compile(rb"\.?[\w\x80-\xff][\w\x80-\xff.?]*(?:[(<\[:]| ?\{)?")
 
 
 class Mentions(NamedTuple):
-    """Names as bytes: those that stand alone or first, those behind a dot, and those in full (`a.b.C`)."""
+    """Names as bytes: those that stand alone or first, those of them that are called, those behind a dot, and those in
+    full: `java.util.Map` of `java.util.Map.Entry`, that is with a small letter first and up to a capital.
+    """
 
     plain: set[bytes]
+    called: set[bytes]
     members: set[bytes]
     in_full: set[bytes]
 
 
-def mentions(nodes: "Iterable[Node]", content: bytes) -> Mentions:
-    """Sorts the identifiers in these nodes. A dot behind white space is not seen, nor one in front of a line's end."""
-    found = Mentions(set(), set(), set())
-    plain, members, in_full = found
-    for node in nodes:
-        start, end = node.byte_range
-        name = content[start:end]
-        if not name:
-            continue  # the parser missed one here
-        if start and content[start - 1] == _DOT:
-            members.add(name)
+def mentions(content: bytes, left_out: "Iterable[Node]", *, call: bytes = b"({<",
+             inside: "Iterable[Node]" = ()) -> Mentions:
+    """The names in a file, without those in some of its nodes (comments, text, imports).
+
+    Reading the text again is twice as fast as asking the parser for every identifier.
+
+    Args:
+        call: signs which, after a name, say that it is called.
+        inside: nodes in those left out whose names count after all.
+    """
+    pieces, position = [], 0
+    for start, end in sorted(node.byte_range for node in left_out):
+        if start >= position:
+            pieces.append(content[position:start])
+        position = max(position, end)
+    pieces.append(content[position:])
+    pieces += [content[node.start_byte:node.end_byte] for node in inside]
+    found = Mentions(set(), set(), set(), set())
+    plain, called, members, in_full = found
+    for chain in set(_CHAIN.findall(b"\0".join(pieces))):
+        sign = chain[-1:]
+        first, *rest = chain.rstrip(b"(<[:{ ").replace(b"?", b"").split(b".")
+        while b"" in rest:  # two dots are a range of two values
+            place = rest.index(b"")
+            plain.update(rest[place + 1:place + 2])
+            del rest[place:place + 2]
+        members.update(rest)
+        # A small name before a colon is a label or is declared here.
+        if not first or first[:1].isdigit() or (sign == b":" and not rest and first[:1].islower()):
             continue
-        plain.add(name)
-        if content[end:end + 1] == b"." and (match := _IN_FULL.match(content, start)):
-            in_full.add(match[0])
+        plain.add(first)
+        if not rest:
+            if sign in call:
+                called.add(first)
+        elif not first[:1].isupper():
+            capital = next((place for place, name in enumerate(rest, 2) if name[:1].isupper()), 0)
+            if capital:
+                in_full.add(b".".join([first, *rest][:capital]))
+    plain.discard(b"")
     return found
 
 

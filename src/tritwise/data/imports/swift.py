@@ -42,13 +42,12 @@ _QUERY = """
     (property_declaration name: (pattern bound_identifier: (simple_identifier) @added))
     (typealias_declaration name: (type_identifier) @added)
     (class_declaration name: (type_identifier) @added)]))
-[(type_identifier) (simple_identifier)] @use
+[(comment) (multiline_comment) (line_str_text) (multi_line_str_text) (raw_str_part) (regex_literal)] @text
 (import_declaration) @import
 """
 _TARGET = re.compile(r"\.(target|testTarget|executableTarget|macro|plugin|systemLibrary)\s*\(")
 _ARGUMENT = re.compile(r'\b(name|path)\s*:\s*"([^"]*)"')
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_CALLED = re.compile(rb"[({<]")
 # Folders whose folders are modules, as the package manager and most projects have it.
 _SOURCES = ("Sources", "Source", "src", "srcs")
 _TESTS = ("Tests", "Sources", "Source", "src", "srcs")
@@ -77,13 +76,10 @@ def extract(path: str, content: bytes) -> Facts:
                      if node.start_byte not in in_extension and node.start_byte not in top], content)
     defines = {*texts(found.get("define", ()), content), *added, *(b"#" + name for name in members)}
 
-    imports_end = max((node.end_byte for node in found.get("import", ())), default=0)
-    nodes = [node for node in found.get("use", ()) if node.start_byte >= imports_end]
-    used = mentions(nodes, content)
-    called = {content[slice(*node.byte_range)] for node in nodes if _CALLED.match(content, node.end_byte)}
+    used = mentions(content, [*found.get("import", ()), *found.get("text", ())])
     own = texts(found.get("own", ()), content) | texts(found.get("define", ()), content)
     variables = members | texts(found.get("variable", ()), content)
-    plain = {name for name in used.plain - own if name not in variables or name in called}
+    plain = {name for name in used.plain - own if name not in variables or name in used.called}
     return Facts("swift", tuple((name,) for name in decoded(modules)), defines=decoded(defines),
                  uses=decoded(plain | {b"." + name for name in used.members}), wrong_bytes=wrong_bytes(tree))
 

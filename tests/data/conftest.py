@@ -7,7 +7,6 @@ import pytest
 from small_library import build_here, copy_library, make_recipe
 
 
-
 @pytest.fixture(scope="session")
 def library(tmp_path_factory) -> Path:
     """A directory of repositories: packages as directories, modules in directories of their own."""

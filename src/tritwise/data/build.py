@@ -14,6 +14,7 @@ Equal sources and recipe give equal bytes in all of them but for the seconds in 
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tritwise.data.token_steps import Tokens
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.json"
 WORK = "work"
+_FEW_BYTES = 4_000_000
 Runner = Callable[[Path, Sequence[Step]], None]
 
 
@@ -51,7 +53,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class StepTime:
-    """`seconds` of all tasks of a stage together; `bytes` are what went in, as files on disk, 0 where that says nothing."""
+    """`seconds` of all tasks of a stage together; `bytes` of files on disk that went in, 0 where that says nothing."""
 
     name: str
     tasks: int
@@ -82,16 +84,18 @@ class BuildReport:
     steps: list[StepTime] = field(compare=False)
 
 
-def build(recipe: Recipe, out: Path, *, run: Runner = run_steps) -> BuildReport:
+def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildReport:
     """Run the data stage of a recipe in the directory `out`; a killed run goes on where it was.
 
-    `run` carries the steps, on all cores unless another one is given. Raises TritwiseError when the source is missing,
+    `run` carries the steps; all cores do when it is None, or this process alone for a few megabytes. Raises TritwiseError when the source is missing,
     when everything is filtered out, when there are too few repositories to hold one out, or when the training text
     cannot fill the vocabulary.
     """
     out = Path(out)
     work = out / WORK
     corpus = Corpus(recipe, out, Plan.of(recipe))
+    if run is None:  # to start a process takes as long as a megabyte
+        run = partial(run_steps, workers=1 if corpus.plan.size < _FEW_BYTES else None)
     run(work, corpus.steps())
     tally = corpus.tally(work)
     if not tally["kept"]:
@@ -116,7 +120,8 @@ def _report(recipe: Recipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Ta
         recipe=recipe.name, seed=recipe.seed, vocab_size=tokens.vocab_size(),
         tokenizer_hash=hashes[TOKENIZER_FILE], recipe_hash=tokens.recipe_hash, train=splits["train"],
         held_out=splits["held_out"], held_out_repositories=tuple(sorted(corpus.held_out())),
-        repositories={"found": corpus.repository_count(), "kept": tally["repositories"]}, funnel=funnel(tally), languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
+        repositories={"found": corpus.repository_count(), "kept": tally["repositories"]}, funnel=funnel(tally),
+        languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
         licences=tally["licences"], redacted=tally["redacted"], hashes=hashes,
         steps=[StepTime(name, sum(step.tasks for step in steps), sum(seconds_of(work, step) for step in steps), size)
                for name, steps, size in [*corpus.timed(work), *tokens.timed(work)]])

@@ -38,19 +38,24 @@ HELD_OUT = "held_out.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is read: parts of whole repositories, and the Parquet files whose rows are brought together first."""
+    """What is read: parts of whole repositories, and the Parquet files whose rows are brought together first.
+
+    `size` is in bytes as they are stored.
+    """
 
     parts: tuple[tuple[Repository, ...], ...]
     tables: tuple[Repository, ...]
     trained_only: frozenset[str]
     fingerprint: str
+    size: int
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Plan":
         repositories = find_repositories(recipe.data.sources)
         tables = tuple(repository for repository in repositories if repository.kind == "parquet")
         rest = [repository for repository in repositories if repository.kind != "parquet"]
-        return cls(tuple(share_out(rest, recipe.seed)), tables, trained_only(rest), fingerprint(repositories))
+        return cls(tuple(share_out(rest, recipe.seed)), tables, trained_only(rest), fingerprint(repositories),
+                   sum(repository.size for repository in repositories))
 
 
 class Corpus:
@@ -67,7 +72,8 @@ class Corpus:
                                data.filters, data.secrets)
         self.duplicates = self._dedup_steps()
         sets = self._test_sets()
-        self.screen = self._step("screen", self.part_count, partial(_screen, data, self.work, self._dedup_folder(), sets is not None),
+        self.screen = self._step("screen", self.part_count,
+                                 partial(_screen, data, self.work, self._dedup_folder(), sets is not None),
                                  self._keys["dedup"], data.screening, data.secrets, sets)
         self.split = self._step("split", 1, partial(_split, recipe, self.work, self.screen, plan.trained_only),
                                 self._keys["screen"], data.held_out_fraction, recipe.seed)

@@ -1,8 +1,8 @@
 """The standard library of the running interpreter, cut into repositories."""
 
 import os
-from collections.abc import Iterable
 import stat
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import PurePosixPath
 

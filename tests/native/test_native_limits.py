@@ -74,7 +74,7 @@ def new_model(**changes):
     ({"context": 0}, "context is 0"),
     ({"config": config(hidden_act="gelu")}, "hidden_act is 'gelu'"),
     ({"config": config(linear_type="int4")}, "linear_type is 'int4'"),
-    ({"config": config(linear_type="dense", linear_rms_norm_eps=1e-6)}, "linear_rms_norm_eps is for ternary and binary"),
+    ({"config": config(linear_type="dense", linear_rms_norm_eps=1e-6)}, "linear_rms_norm_eps is for ternary"),
     ({"config": config(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, norm_topk_prob=False,
                        linear_rms_norm_eps=1e-6)}, "models without experts"),
     ({"config": config(num_key_value_heads=3)}, "multiple of num_key_value_heads"),

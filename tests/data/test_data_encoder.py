@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+import sys
 from functools import cache
 
 import numpy as np
@@ -215,3 +216,10 @@ def test_a_trained_tokenizer_is_one_that_tiktoken_can_encode_with():
     assert encoder.reason is None
     assert encoder._id_of is None  # ids and ranks in one order: nothing to look up
     assert tokenizer.decode(encoder.encode("def f(self):\n")) == "def f(self):\n"
+
+
+def test_without_tiktoken_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    with pytest.raises(TritwiseError, match=r"pip install 'tritwise\[data\]'"):
+        Encoder(cutting_tokenizer("code"))
+    assert Encoder(cutting_tokenizer("code"), engine="tokenizers").encode("ab").size

@@ -14,6 +14,8 @@ from small_library import build_here, copy_library, make_recipe
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
 from tritwise.data import document_text, load_documents, load_tokenizer, open_shards, path_comment
+from tritwise.data.fim import known_fim_ids, restore
+from tritwise.data.token_steps import recipe_hash
 
 IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
 
@@ -84,6 +86,32 @@ def test_half_of_the_pieces_are_in_fim_form(built):
     pieces = sum(-(-len(document_text(d)) // recipe.data.fim.max_document_chars)
                  for d in load_documents(directory, "train"))  # at least so many, and few more
     assert abs(report.train.fim_documents - pieces / 2) < pieces / 20 + 5 * (pieces / 4) ** 0.5
+
+
+def test_documents_in_both_fim_orders_are_restored_from_the_shard(library, tmp_path):
+    recipe = make_recipe(paths=[str(library)], fim={"rate": 1, "spm_rate": 0.5})
+    build(recipe, tmp_path / "out")
+    shard = TokenShard.open(tmp_path / "out" / "train.ds")
+    tokenizer = load_tokenizer(tmp_path / "out" / "tokenizer.json")
+
+    def decode(ids):
+        return tokenizer.decode(ids, skip_special_tokens=False)
+
+    documents = [shard.document(number) for number in range(len(shard.ends))]
+    spm = sum(ids[1] == IDS[FIM_HOLE] for ids in documents)
+    assert abs(spm - len(documents) / 2) < 5 * (len(documents) / 4) ** 0.5
+    stream = "".join(restore(ids, IDS[END_OF_TEXT], known_fim_ids(tokenizer), decode) for ids in documents)
+    texts = [document_text(d) for d in load_documents(tmp_path / "out", "train")]
+    assert len(stream) == sum(map(len, texts))
+    assert all(text in stream for text in texts)
+
+
+def test_shards_name_the_recipe_but_not_where_the_source_lies(built, library):
+    directory, _, recipe = built
+    assert TokenShard.open(directory / "train.ds").recipe_hash == recipe_hash(recipe)
+    assert recipe_hash(make_recipe(paths=["elsewhere"])) == recipe_hash(recipe)
+    for other in (make_recipe(order="path"), make_recipe(fim={"spm_rate": 0.1}), recipe.model_copy(update={"seed": 1})):
+        assert recipe_hash(other) != recipe_hash(recipe)
 
 
 def test_the_report_counts_what_the_files_hold(built):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise import TritwiseError
-from tritwise.config import MixSettings, Recipe
+from tritwise.config import MixSettings, Recipe, load_recipe
 from tritwise.data import write_shard
 from tritwise.train import SampleOrder
 from tritwise.train.mixes import (
@@ -157,6 +157,36 @@ def test_a_recipes_mix_takes_its_shares_from_where_its_sources_lie(corpora):
     assert [warning.split(" is ")[0] for warning in repeated(recipe.mix, use)] == ["the source code",
                                                                                   "the source english"]
     assert not repeated(recipe.mix.model_copy(update={"max_epochs": 14}), use)
+
+
+def test_a_mix_is_written_in_a_recipe_as_tables(corpora):
+    text = """
+        name = "mixed"
+        model = {hidden_size = 16, intermediate_size = 16, num_hidden_layers = 1, num_attention_heads = 1}
+        data = {paths = ["repositories"], fim = {rate = 0.5, spm_rate = 0.5, level = "document"}}
+        tokenizer = {vocab_size = 600}
+        train = {steps = 10, batch_size = 4, sequence_length = 8}
+        [[mix.sources]]
+        name = "code"                  # no paths: this recipe's own data
+        weight = 87
+        [[mix.sources]]
+        name = "english"
+        weight = 10
+        paths = ["runs/english/data"]
+        [[mix.sources]]
+        name = "instructions"          # in the second half only
+        weight = 0
+        paths = ["instructions.ds"]
+        [[mix.stages]]
+        start = 0.5
+        weights = {code = 70, english = 20, instructions = 10}
+        [variants.dense]
+        model_type = "llama"
+        linear_type = "dense"
+        schedule = {shape = "cosine", peak = 1e-3, floor = 1e-4, warmup_steps = 1}
+    """
+    (corpora / "recipe.toml").write_text(text)
+    assert load_recipe(corpora / "recipe.toml").mix.weights_by_stage() == [(87, 10, 0), (70, 20, 10)]
 
 
 def test_another_source_does_not_change_the_order_of_one(corpora):

@@ -161,22 +161,20 @@ class Encoder:
 
     def encode(self, text: str) -> NDArray[np.uint32]:
         """Ids uint32 [tokens] of one text. Raises TritwiseError for half a surrogate pair, which is no character."""
+        _check(text)
+        if self._fast is None or (len(text) > _LONGEST_SPACE and _LONG_SPACE.search(text)):
+            return self._slowly([text])[0]
         try:
-            if not text.isascii():
-                text.encode()  # finds half of a surrogate pair, which tiktoken would replace
-            if self._fast is None or (len(text) > _LONGEST_SPACE and _LONG_SPACE.search(text)):
-                return self._slowly(text)
             ids = np.frombuffer(array("I", self._fast.encode_ordinary(text)), dtype=np.uint32)
-            return ids if self._id_of is None else self._id_of[ids]
-        except UnicodeEncodeError as error:
-            raise _no_text(error) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of pyo3; it is no Exception
+            if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception
                 raise
-            return self._slowly(text)
+            return self._slowly([text])[0]
+        return ids if self._id_of is None else self._id_of[ids]
 
-    def _slowly(self, text: str) -> NDArray[np.uint32]:
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
+    def _slowly(self, texts: list[str]) -> list[NDArray[np.uint32]]:
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
     def encode_all(self, texts: Iterable[str], *, threads: int | None = None) -> Iterator[NDArray[np.uint32]]:
         """Ids of each text, in order, computed on `threads` threads (None: all cores), a few texts ahead."""
@@ -193,7 +191,11 @@ class Encoder:
                 yield from done
 
     def _some(self, texts: list[str]) -> list[NDArray[np.uint32]]:
-        return [self.encode(text) for text in texts]
+        if self._fast is not None:
+            return [self.encode(text) for text in texts]
+        for text in texts:
+            _check(text)
+        return self._slowly(texts)
 
 
 def _cores() -> int:
@@ -209,9 +211,14 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _no_text(error: UnicodeEncodeError) -> TritwiseError:
-    return TritwiseError("a text cannot be encoded", why=f"character {error.start} is half of a surrogate pair",
-                         fix="decode files with UTF-8, which has no such characters")
+def _check(text: str) -> None:
+    """Raise TritwiseError for half of a surrogate pair, which tiktoken would replace and `tokenizers` does not take."""
+    try:
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise TritwiseError("a text cannot be encoded", why=f"character {error.start} is half of a surrogate pair",
+                            fix="decode files with UTF-8, which has no such characters") from None
 
 
 def _tiktoken(content: dict[str, Any], places: dict[str, int]) -> tuple[Any, NDArray[np.uint32] | None]:

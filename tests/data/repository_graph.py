@@ -6,8 +6,8 @@ from tritwise.data.imports import Facts, dependencies, extract, extract_manifest
 
 _LANGUAGES = {
     ".c": "c", ".h": "c", ".cc": "c++", ".hpp": "c++", ".js": "javascript", ".mjs": "javascript", ".cjs": "javascript",
-    ".jsx": "javascript", ".ts": "typescript", ".tsx": "typescript", ".go": "go", ".rs": "rust", ".php": "php",
-    ".rb": "ruby",
+    ".jsx": "javascript", ".ts": "typescript", ".tsx": "typescript", ".mts": "typescript", ".go": "go", ".rs": "rust",
+    ".php": "php", ".rb": "ruby",
 }
 
 

@@ -23,8 +23,9 @@ _DIRECTIVE = (rb"#[ \t]*(?:(?:include(?:_next)?|import)\b" + _SPACE + rb"(?:" + 
               rb"|define[ \t]+(\w+)[ \t]+" + _FILE + rb")")
 _DIRECTIVES = re.compile(_DIRECTIVE)
 # The same with what may hide a directive: comments, strings (raw ones too), characters.
-_TOKENS = re.compile(rb"//(?:[^\n\\]|\\.)*|/\*.*?(?:\*/|\Z)|" rb'R"([^()\\\s]{0,16})\(.*?\)\1"|'
-                     rb'"(?:[^"\\\n]|\\.)*"|' rb"(?<![0-9a-fA-F])'(?:[^'\\\n]|\\.)*'|" + _DIRECTIVE, re.DOTALL)
+_TOKENS = re.compile(rb"//(?:[^\n\\]|\\.)*|/\*.*?(?:\*/|\Z)|"
+                     rb'(?<!\w)(?:u8|[LuU])?R"([^()\\\s]{0,16})\((?:.*?\)\1"|.*\Z)|"(?:[^"\\\n]|\\.)*"|'
+                     rb"(?<![0-9a-fA-F])'(?:[^'\\\n]|\\.)*'|" + _DIRECTIVE, re.DOTALL)
 
 _HEADERS = frozenset((".h", ".hh", ".hpp", ".hxx", ".inc", ".inl", ".ipp", ".def"))
 _SOURCES = frozenset((".c", ".cc", ".cpp", ".cxx", ".m", ".mm"))

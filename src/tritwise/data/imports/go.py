@@ -49,7 +49,7 @@ _QUERY = """
 
 _NAME = rb"[A-Za-z_\x80-\xff][\w\x80-\xff]*"
 # Comments and literals match without a group. A name after a dot is selected; one before a dot may be a package.
-_USES = re.compile(rb"//[^\n]*|/\*.*?\*/|`[^`]*`|" rb'"(?:[^"\\\n]|\\.)*"|' rb"'(?:[^'\\\n]|\\.)+'|"
+_USES = re.compile(rb"//[^\n]*|/\*.*?(?:\*/|\Z)|`[^`]*`|" rb'"(?:[^"\\\n]|\\.)*"|' rb"'(?:[^'\\\n]|\\.)+'|"
                    rb"\d[\w.]*|\.\s*(" + _NAME + rb"\(?)|(" + _NAME + rb")"
                    rb"(?:\.(" + _NAME + rb"\(?)|(\s*:)(?!=))?", re.DOTALL)
 # Names that every file may use, and those of values everywhere: they say nothing about where they are defined.

@@ -24,11 +24,12 @@ _WORKSPACES = frozenset(("lerna.json", "pnpm-workspace.yaml"))
 MANIFESTS = _CONFIGURATIONS | _WORKSPACES | {"package.json"}
 
 # JSON with comments and trailing commas; strings come first, so nothing inside them is taken for a comment.
-_COMMENT = r"//[^\n]*|/\*.*?\*/"
+_COMMENT = r"//[^\n]*|/\*.*?(?:\*/|\Z)"
 _JSON_EXTRAS = re.compile(rf'("(?:[^"\\]|\\.)*")|{_COMMENT}|,(?=\s*(?:(?:{_COMMENT})\s*)*[}}\]])', re.DOTALL)
 _YAML_ITEM = re.compile(r"""^[ \t]*-[ \t]*['"]?([^'"#\n]+?)['"]?[ \t]*(?:#.*)?$""", re.MULTILINE)
 # Folders of what a build writes: their files are not in the repository, the sources they are made of are.
 _BUILT = frozenset(("build", "cjs", "dist", "dist-cjs", "dist-esm", "es", "esm", "lib", "out", "output"))
+_MOST_STARS = 8  # in a pattern of folders; each one more multiplies the time that a match may take
 _MAINS = ("source", "module", "main", "browser", "types", "typings")
 
 
@@ -105,6 +106,8 @@ def _matches(pattern: str, name: str) -> str | None:
 
 def _glob(pattern: str) -> re.Pattern[str]:
     pattern = posixpath.normpath(pattern)
+    if pattern.count("*") > _MOST_STARS:
+        return re.compile(r"(?!)")
     parts = (re.escape(each) for each in re.split(r"(\*\*/|\*\*|\*)", pattern))
     stars = {r"\*\*/": "(?:.*/)?", r"\*\*": ".*", r"\*": "[^/]*"}
     return re.compile("".join(stars.get(part, part) for part in parts))
@@ -142,21 +145,23 @@ class Packages:
         self._workspaces.pop("", None)
         # A folder's tsconfig.json first, then what it may only refer to (tsconfig.app.json of Vite's templates).
         self._aliases: dict[str, list[dict[str, list[str]]]] = {}
+        self._configurations: dict[str, dict[str, list[str]]] = {}
+        self._found: dict[tuple[str, str, str], str | None] = {}
         for path in sorted(manifests, key=lambda each: (posixpath.basename(each) != "tsconfig.json", each)):
             if manifests[path].language in _CONFIGURATIONS:
-                self._aliases.setdefault(posixpath.dirname(path), []).append(self._configuration(path, ()))
+                self._aliases.setdefault(posixpath.dirname(path), []).append(self._configuration(path))
 
-    def _configuration(self, path: str, seen: tuple[str, ...]) -> dict[str, list[str]]:
+    def _configuration(self, path: str) -> dict[str, list[str]]:
         """Patterns of names and the paths they stand for, those of extended files too."""
-        result: dict[str, list[str]] = {}
+        if path in self._configurations:
+            return self._configurations[path]
+        result = self._configurations[path] = {}  # stays for a file that extends itself
         directory = posixpath.dirname(path)
-        facts = self._manifests.get(path)
-        if facts is None or path in seen or len(seen) > 16:
-            return result
+        facts = self._manifests[path]
         for name in [each[2] for each in facts.imports if each[0] == "extends"]:
             for candidate in self._extended(directory, name):
                 if candidate in self._manifests:
-                    result |= self._configuration(candidate, (*seen, path))
+                    result |= self._configuration(candidate)
                     break
         base = next((posixpath.join(directory, each[1]) for each in facts.imports if each[0] == "base"), None)
         own: dict[str, list[str]] = {}
@@ -183,6 +188,13 @@ class Packages:
 
     def find(self, importer: str, name: str) -> str | None:
         """The file that a name without ./ or / means, or None when it is another project's."""
+        key = (posixpath.dirname(importer), posixpath.splitext(importer)[1], name)
+        if key not in self._found:
+            self._found[key] = None  # should the name lead to itself
+            self._found[key] = self._find(importer, name)
+        return self._found[key]
+
+    def _find(self, importer: str, name: str) -> str | None:
         directories = list(_ancestors(posixpath.dirname(importer)))
         if name.startswith("#"):
             for directory in directories:

@@ -173,7 +173,11 @@ def edges(files: Mapping[str, Facts], manifests: Mapping[str, Facts], paths: Col
             constant = next((each for each in _candidates(use) if each in defined), None)
             if constant is None or constant in defines[path]:
                 continue
-            owners = [each for each in places.named(constant) if constant in defines[each]]
-            found |= set(owners) if len(owners) == 1 else set()
+            parts = constant.split("::")
+            for length in range(len(parts), 0, -1):  # a constant may stand in the file of the class around it
+                owners = [each for each in places.named("::".join(parts[:length])) if constant in defines[each]]
+                if owners:
+                    found |= set(owners) if len(owners) == 1 else set()
+                    break
         result[path] = {target for target in found if target is not None and target != path}
     return result

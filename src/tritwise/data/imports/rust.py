@@ -28,18 +28,18 @@ _KEYWORDS = rb"(?:mod|pub|use|extern|macro_rules|fn|struct|enum|union|trait|type
 _TOKENS = re.compile(
     # A run of names that are neither a keyword nor part of a path: most of the text, in one match.
     rb"(?:\b(?!" + _KEYWORDS + rb")[A-Za-z_]\w*+(?!\s*(?:::|!)|[\"'#])[\s\d.,;()\[\]=<>&*+|?@-]*+)++|"
-    rb"//[^\n]*|/\*.*?\*/|"
-    rb'b?r(?P<hashes>#*)".*?"(?P=hashes)|'
+    rb"//[^\n]*|/\*.*?(?:\*/|\Z)|"
+    rb'b?r(?P<hashes>#*)"(?:.*?"(?P=hashes)|.*\Z)|'
     rb'b?"(?:[^"\\]|\\.)*"|'
     rb"b?'(?:[^'\\\n]|\\(?:u\{[^}]*\}|x..|.))'|'\w+|"
-    rb'#!?\[\s*path\s*=\s*"(?P<attribute>[^"]*)"\s*\]|'
+    rb'#!?\[\s*path\s*=\s*"(?P<attribute>[^"\n]*)"\s*\]|'
     rb"(?P<export>#\[\s*macro_export)|"
     rb"(?P<open>\{)|(?P<close>\})|"
     rb"\bmod\s+(?P<mod>" + _NAME + rb")\s*(?P<inline>[;{])|"
-    rb"(?P<visibility>\bpub\b\s*(?:\([^)]*\)\s*)?)?\buse\s(?P<use>[^;]*);|"
+    rb"(?P<visibility>\bpub\b\s*(?:\([^)\n]*\)\s*)?)?\buse\s(?P<use>[^;]{0,8192});|"
     rb"\bextern\s+crate\s+(?P<crate>" + _NAME + rb")(?:\s+as\s+(?P<alias>" + _NAME + rb"))?|"
     rb"\bmacro_rules!\s*(?P<rules>" + _NAME + rb")|"
-    rb'\binclude!\s*\(\s*"(?P<include>[^"]*)"|'
+    rb'\binclude!\s*\(\s*"(?P<include>[^"\n]*)"|'
     rb"\b(?:fn|struct|enum|union|trait|type|const|static|macro)\s+(?:mut\s+)?(?P<define>" + _NAME + rb")|"
     rb"(?P<path>(?:\$?" + _NAME + rb"|(?<![\w>]))(?:\s*::\s*" + _NAME + rb")+)(?P<bang>!\s*\{?)?|"
     rb"\b(?P<macro>" + _NAME + rb")!\s*(?P<body>\{)?|"
@@ -116,6 +116,8 @@ class _Scanner:
                 attribute = ""
             elif kind == "use":
                 visibility = "local" if self._is_local() else "pub" if group("visibility") else ""
+                if group("use").count(b"{") > 256:  # nested deeper than any source
+                    continue
                 text = re.sub(r"\s+", " ", re.sub(r"//[^\n]*|/\*.*?\*/", "", _text(group("use"))))
                 for path, name in _use_tree(re.sub(r"\s*::\s*", "::", text)):
                     self._add_path("use", path, name, visibility)

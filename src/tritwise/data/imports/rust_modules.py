@@ -34,6 +34,12 @@ class Crates:
     def __init__(self, files: Mapping[str, Facts], manifests: Mapping[str, Facts]) -> None:
         self._files = files
         self._of_file: dict[str, _Module] = {}
+        self._targets: dict[str, list[str]] = defaultdict(list)  # files below a folder that may be crates of their own
+        for path in sorted(files):
+            folder, name = posixpath.split(path)
+            self._targets[folder].append(path)
+            if name == "main.rs":
+                self._targets[posixpath.dirname(folder)].append(path)
         self._macros: dict[tuple[_Module | None, str], set[str]] = defaultdict(set)
         self._children: dict[str, set[str]] = defaultdict(set)
         libraries: dict[str, _Module] = {}
@@ -73,12 +79,7 @@ class Crates:
             if file in self._files:
                 yield file
         for place in ("src/bin", "tests", "examples", "benches"):
-            prefix = posixpath.join(directory, place) + "/"
-            for file in sorted(self._files):
-                if file.startswith(prefix):
-                    rest = file[len(prefix):]
-                    if "/" not in rest or (rest.endswith("/main.rs") and rest.count("/") == 1):
-                        yield file
+            yield from self._targets.get(posixpath.join(directory, place), ())
 
     @staticmethod
     def _package_of(file: str, packages: Mapping[str, Facts]) -> Facts | None:

@@ -195,6 +195,9 @@ class _Types:
                 if name[0] not in ".#":
                     self.files.setdefault(name, []).append(path)
                     self.namespaces.update(_around(name.rpartition(".")[0]))
+        # Methods of the library's types have names such as StartsWith, too: extensions of types that are defined here
+        # count where those are mentioned.
+        self.names = {name.rpartition(".")[2] for name in self.files}
 
     def longest(self, name: str) -> Collection[str]:
         while name:
@@ -233,7 +236,7 @@ def _targets(facts: Facts, usings: Collection[tuple[str, ...]], types: _Types) -
     mentioned = frozenset(name.partition(".")[0] for name in facts.uses if name[0] != ".")
     for name in facts.uses:
         if name[0] == ".":
-            yield types.extensions.find(name[1:], places, mentioned)
+            yield types.extensions.find(name[1:], places, mentioned, types.names)
             continue
         first, _, rest = name.partition(".")
         if first in aliases:

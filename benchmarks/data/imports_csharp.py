@@ -5,8 +5,9 @@
 
 mcs knows C# 7 and no packages, so repositories are read at commits of that time. What a type is made of is in the file
 that the symbols of its methods name; a type without methods (enumerations, interfaces) is where its declaration stands,
-looked for as text. A type in several files stands for all of them. The code does not hold constants and members of
-enumerations that the source names, only their values; it holds types of values that no file names.
+looked for as text. A type in several files stands for all of them, a method for the one that holds it. The code does
+not hold constants and members of enumerations that the source names, only their values; it holds types of values that
+no file names.
 """
 
 import argparse
@@ -87,7 +88,8 @@ def judge(folder: Path, ours: dict[str, set[str]], name: str) -> Verdict:
     for kind, user, used in lines:
         users = {user} if user in relative else files_of.get(user, set())
         if kind == "uses" and len(users) == 1:
-            true |= {(relative[a], relative[b]) for a in users for b in files_of.get(used, ()) if a != b}
+            targets = {used} if used in relative else files_of.get(used, set())
+            true |= {(relative[a], relative[b]) for a in users for b in targets if a != b}
     # A mention of a type in its own file is one of all its parts; they are no dependencies.
     parts = {(relative[a], relative[b]) for paths in files_of.values() for a in paths for b in paths}
     true -= parts

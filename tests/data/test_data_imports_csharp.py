@@ -68,11 +68,13 @@ def test_whoever_mentions_a_partial_class_depends_on_its_parts_and_they_on_the_m
     found = edges({
         "Form.cs": "namespace N { partial class Form { } }",
         "Form.Designer.cs": "namespace N { partial class Form { } }",
-        "Form.Events.cs": "namespace N { partial class Form { Event e; } }",
+        "Form.Events.cs": "namespace N { partial class Form { Event e; void Show() { } } }",
         "Event.cs": "namespace N { class Event { } }",
-        "User.cs": "namespace N { class User { Form f; } }"})
+        "User.cs": "namespace N { class User { Form f; } }",
+        "Caller.cs": "namespace N { class Caller { void F() => Form.Show(); } }"})
     assert found == {"Form.cs": set(), "Form.Designer.cs": {"Form.cs"}, "Form.Events.cs": {"Form.cs", "Event.cs"},
-                     "Event.cs": set(), "User.cs": {"Form.cs", "Form.Designer.cs", "Form.Events.cs"}}
+                     "Event.cs": set(), "User.cs": {"Form.cs", "Form.Designer.cs", "Form.Events.cs"},
+                     "Caller.cs": {"Form.Events.cs"}}
 
 
 def test_global_usings_hold_for_their_project_alone():

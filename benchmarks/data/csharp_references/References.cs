@@ -1,6 +1,6 @@
 // Which source file of an assembly mentions which type of it, from its intermediate code and mcs's symbols (.mdb).
 //   mcs -r:Mono.Cecil.dll -r:Mono.CompilerServices.SymbolWriter.dll References.cs && mono References.exe ASSEMBLY
-// Lines: "type <tab> full name <tab> file" and "uses <tab> file or type's full name <tab> full name".
+// Lines: "type <tab> full name <tab> file" and "uses <tab> file or full name <tab> file or full name".
 using System;
 using System.Collections.Generic;
 using System.Linq;
@@ -25,6 +25,16 @@ static class References {
         if (specification != null) { Use(from, specification.ElementType); return; }
         var outer = Outermost(type);
         if (outer is TypeDefinition && outer.Module == module) lines.Add("uses\t" + from + "\t" + outer.FullName);
+    }
+
+    static void UseArguments(string from, TypeReference type) {
+        foreach (var argument in ((GenericInstanceType)type).GenericArguments) Use(from, argument);
+    }
+
+    static MethodDefinition Definition(MethodReference called) {
+        var element = called.GetElementMethod();
+        var outer = Outermost(element.DeclaringType.GetElementType());
+        return outer is TypeDefinition && outer.Module == module ? element.Resolve() : null;
     }
 
     static void Use(string from, ICustomAttributeProvider provider) {
@@ -55,7 +65,15 @@ static class References {
             if (member == null) continue;
             var asType = member as TypeReference;
             if (asType != null) { Use(from, asType); continue; }
-            Use(from, member.DeclaringType);
+            // A method of a class that lies in several files means the one that holds it.
+            var called = member as MethodReference;
+            var definition = called == null ? null : Definition(called);
+            string file;
+            if (definition != null && files.TryGetValue(definition.MetadataToken.ToInt32(), out file))
+                lines.Add("uses\t" + from + "\t" + file);
+            else
+                Use(from, member.DeclaringType);
+            if (member.DeclaringType is GenericInstanceType) UseArguments(from, member.DeclaringType);
             var generic = member as GenericInstanceMethod;
             if (generic != null) foreach (var argument in generic.GenericArguments) Use(from, argument);
         }

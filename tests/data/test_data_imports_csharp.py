@@ -68,11 +68,13 @@ def test_whoever_mentions_a_partial_class_depends_on_its_parts_and_they_on_the_m
     found = edges({
         "Form.cs": "namespace N { partial class Form { } }",
         "Form.Designer.cs": "namespace N { partial class Form { } }",
-        "Form.Events.cs": "namespace N { partial class Form { Event e; } }",
+        "Form.Events.cs": "namespace N { partial class Form { Event e; void Show() { } } }",
         "Event.cs": "namespace N { class Event { } }",
-        "User.cs": "namespace N { class User { Form f; } }"})
+        "User.cs": "namespace N { class User { Form f; } }",
+        "Caller.cs": "namespace N { class Caller { void F() => Form.Show(); } }"})
     assert found == {"Form.cs": set(), "Form.Designer.cs": {"Form.cs"}, "Form.Events.cs": {"Form.cs", "Event.cs"},
-                     "Event.cs": set(), "User.cs": {"Form.cs", "Form.Designer.cs", "Form.Events.cs"}}
+                     "Event.cs": set(), "User.cs": {"Form.cs", "Form.Designer.cs", "Form.Events.cs"},
+                     "Caller.cs": {"Form.Events.cs"}}
 
 
 def test_global_usings_hold_for_their_project_alone():
@@ -93,16 +95,18 @@ def test_the_project_at_hand_is_meant_when_two_define_a_name_and_sources_never_s
 
 
 def test_extension_methods_are_found_where_their_namespace_is_in_sight():
-    files = {"E.cs": "namespace Ext { static class E { public static int Twice<T>(this Box<T> b) => 2;\n"
-                     "static int Plain(Box b) => 1; public static void Add(this Box b) { } } }",
+    files = {"E.cs": "namespace Ext { static class E { public static int Twice<T>(this IList<T> b) => 2;\n"
+                     "public static bool StartsWith(this Box b) => true; static int Plain(Box b) => 1;\n"
+                     "public static void Add(this Box b) { } } }",
              "Box.cs": "namespace N { class Box { } class Bag { void Add() { } } }",
              "A.cs": "using Ext; namespace N { class A { int F() => b.Twice(); } }",
              "B.cs": "namespace N { class B { int F() => b.Twice(); } }",
              "C.cs": "using Ext; namespace N { class C { int F() => b.Plain(); } }",
              "D.cs": "using Ext; namespace N { class D { void F(Bag b) => b.Add(); } }",
-             "F.cs": "using Ext; namespace N { class F { void G(Box b) => b.Add(); } }"}
+             "F.cs": "using Ext; namespace N { class F { void G(Box b) => b.Add(); } }",
+             "G.cs": "using Ext; namespace N { class G { bool H(string s) => s.StartsWith(\"x\"); } }"}
     found = edges(files)
-    assert (found["A.cs"], found["B.cs"], found["C.cs"]) == ({"E.cs"}, set(), set())
+    assert (found["A.cs"], found["B.cs"], found["C.cs"], found["G.cs"]) == ({"E.cs"}, set(), set(), set())
     assert found["D.cs"] == {"Box.cs"}  # a member of that name exists, and Box is not mentioned
     assert found["F.cs"] == {"Box.cs", "E.cs"}
 

@@ -195,6 +195,13 @@ class _Types:
                 if name[0] not in ".#":
                     self.files.setdefault(name, []).append(path)
                     self.namespaces.update(_around(name.rpartition(".")[0]))
+        # What the parts of a partial class hold, so that `C.f` means one of them.
+        in_parts = {path for paths in self.files.values() if len(paths) > 1 for path in paths}
+        self._members = {path: {name[1:].partition(" ")[0] for name in files[path].defines if name[0] in ".#"}
+                         for path in in_parts}
+        # Methods of the library's types have names such as StartsWith, too: extensions of types that are defined here
+        # count where those are mentioned.
+        self.names = {name.rpartition(".")[2] for name in self.files}
 
     def longest(self, name: str) -> Collection[str]:
         while name:
@@ -202,6 +209,10 @@ class _Types:
                 return self.files[name]
             name = name.rpartition(".")[0]
         return ()
+
+    def holding(self, paths: Collection[str], member: str) -> Collection[str]:
+        """Of the files of one type those that hold a member of it; all of them when none does."""
+        return [path for path in paths if member in self._members.get(path, ())] or paths
 
     def meant(self, importer: str, candidates: Collection[str]) -> set[str]:
         """Of the files that define a type, those of the project that is meant: a partial class has several."""
@@ -233,14 +244,16 @@ def _targets(facts: Facts, usings: Collection[tuple[str, ...]], types: _Types) -
     mentioned = frozenset(name.partition(".")[0] for name in facts.uses if name[0] != ".")
     for name in facts.uses:
         if name[0] == ".":
-            yield types.extensions.find(name[1:], places, mentioned)
+            yield types.extensions.find(name[1:], places, mentioned, types.names)
             continue
         first, _, rest = name.partition(".")
         if first in aliases:
             yield types.longest(_joined(aliases[first], rest) if rest else aliases[first])
             continue
         found = in_sight(first)
-        if rest and not found:  # the first parts may be a namespace
+        if rest and len(found) > 1:
+            found = types.holding(found, rest.partition(".")[0])
+        elif rest and not found:  # the first parts may be a namespace
             found = next((longest for place in places if (longest := _in_full(types, place, name))), ())
         yield found
 

@@ -120,14 +120,17 @@ class Extensions:
             elif define[0] == "#":
                 self._members.add(define[1:])
 
-    def find(self, name: str, places: Iterable[str], mentioned: Collection[str]) -> list[str]:
+    def find(self, name: str, places: Iterable[str], mentioned: Collection[str],
+             to_be_mentioned: Collection[str] = ()) -> list[str]:
         """Files with an extension of a name in the first of the places that has one.
 
-        Where a class has a member of that name too, only extensions of types that the file mentions count.
+        Where a class has a member of that name too, only extensions of types that the file mentions count; of the
+        types `to_be_mentioned`, never others.
         """
         for place in places:
             found = self._files.get((place, name))
             if found:
                 ambiguous = name in self._members
-                return [path for path, extended in found if not ambiguous or extended in mentioned]
+                return [path for path, extended in found
+                        if extended in mentioned or not (ambiguous or extended in to_be_mentioned)]
         return []

@@ -192,6 +192,22 @@ def test_dependencies_come_first_or_paths_do(built, library, tmp_path):
     assert rows["json/decoder.py"] > rows["json/__init__.py"]
 
 
+def test_a_random_order_is_seeded_and_shuffles_the_same_files_within_their_repositories(library, tmp_path):
+    def built_with(order, seed=0):
+        recipe = make_recipe(paths=[str(library)], order=order).model_copy(update={"seed": seed})
+        out = tmp_path / f"{order}-{seed}-{len(list(tmp_path.iterdir()))}"
+        build(recipe, out)
+        return [d for d in load_documents(out, split=None) if d.is_kept]
+
+    by_path, shuffled, again = built_with("path"), built_with("random"), built_with("random")
+    assert shuffled == again
+    assert [d.repository for d in shuffled] == [d.repository for d in by_path]
+    assert {(d.path, d.split) for d in shuffled} == {(d.path, d.split) for d in by_path}
+    email = [d.path for d in shuffled if d.repository == "email"]
+    assert email != sorted(email)
+    assert email != [d.path for d in built_with("random", seed=1) if d.repository == "email"]
+
+
 def test_the_standard_library_is_built_from_where_the_interpreter_has_it(tmp_path, monkeypatch):
     home = copy_library(tmp_path / "lib")
     (home / "test").mkdir()

@@ -35,7 +35,7 @@ from tritwise.common.files import atomic_write_json, read_json
 from tritwise.config import Recipe, load_recipe
 from tritwise.config.cross_file import CrossFileSettings, CrossFileWindow
 from tritwise.data import Document, load_documents
-from tritwise.data.documents import DOCUMENTS_FILE, save_documents
+from tritwise.data.documents import DOCUMENTS, part_file, save_documents
 from tritwise.data.split import seeded_order
 from tritwise.evaluate import CrossFileTask, find_tasks
 from tritwise.pipeline.stages import Stage, run_stages
@@ -54,9 +54,10 @@ def derived(arguments: argparse.Namespace) -> Recipe:
         raise TritwiseError(f"the recipe has no variant {arguments.variant!r}",
                             why=f"it has {', '.join(values['variants'])}")
     values["variants"] = {arguments.variant: values["variants"][arguments.variant]}
-    values["data"] |= {"source": "folders", "paths": [str(path) for path in arguments.source],
+    values["data"] |= {"sources": {"paths": [str(path) for path in arguments.source],
+                                   "max_bytes": arguments.max_file_bytes},
                        "held_out_fraction": arguments.held_out_fraction}
-    values["data"]["filters"] |= {"max_bytes": arguments.max_file_bytes, "exclude": list(EXCLUDE)}
+    values["data"]["filters"] |= {"exclude": list(EXCLUDE)}
     values["data"]["fim"] |= {"rate": arguments.fim_rate}
     values["train"] |= {"steps": arguments.steps, "sequence_length": arguments.sequence_length,
                         "batch_size": arguments.batch_size, "micro_batch_size": None}
@@ -87,9 +88,10 @@ def shard_stage(order: str, out: Path, documents: list[Document], limit: int) ->
     """What a training reads, of the held-out files only those that are scored: a training scores all that it has."""
     def build(directory: Path) -> None:
         directory.mkdir(parents=True)
-        for name in ("train.ds", "train.ds.index", "train.ds.json", "tokenizer.json"):
-            shutil.copy(out / f"data-{order}" / name, directory / name)
-        save_documents(directory / DOCUMENTS_FILE, documents)
+        data = out / f"data-{order}"
+        for file in [*data.glob("train-*.ds*"), data / "tokenizer.json"]:
+            shutil.copy(file, directory / file.name)
+        save_documents(part_file(directory / DOCUMENTS, 0), documents)
 
     return Stage(f"shard-{order}", build, settings={"held_out": limit}, reads=(f"data-{order}",))
 

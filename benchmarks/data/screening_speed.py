@@ -30,7 +30,7 @@ def read_files(folder: Path, most_bytes: int) -> list[File]:
     settings = FilterSettings()
     for path in sorted(folder.rglob("*")):
         language = language_of(path.name)
-        if language is None or not path.is_file() or path.stat().st_size > settings.max_bytes:
+        if language is None or not path.is_file() or path.stat().st_size > 1_000_000:
             continue
         try:
             text = path.read_bytes().decode()

@@ -89,15 +89,15 @@ def test_half_of_the_pieces_are_in_fim_form(built):
 
 
 def test_documents_in_both_fim_orders_are_restored_from_the_shard(library, tmp_path):
-    recipe = make_recipe(paths=[str(library)], fim={"rate": 1, "spm_rate": 0.5})
-    build(recipe, tmp_path / "out")
-    shard = TokenShard.open(tmp_path / "out" / "train.ds")
+    recipe = make_recipe(sources={"paths": [str(library)]}, fim={"rate": 1, "spm_rate": 0.5})
+    build_here(recipe, tmp_path / "out")
+    shards = open_shards(tmp_path / "out", "train").shards
     tokenizer = load_tokenizer(tmp_path / "out" / "tokenizer.json")
 
     def decode(ids):
         return tokenizer.decode(ids, skip_special_tokens=False)
 
-    documents = [shard.document(number) for number in range(len(shard.ends))]
+    documents = [shard.document(number) for shard in shards for number in range(len(shard.ends))]
     spm = sum(ids[1] == IDS[FIM_HOLE] for ids in documents)
     assert abs(spm - len(documents) / 2) < 5 * (len(documents) / 4) ** 0.5
     stream = "".join(restore(ids, IDS[END_OF_TEXT], known_fim_ids(tokenizer), decode) for ids in documents)
@@ -108,8 +108,8 @@ def test_documents_in_both_fim_orders_are_restored_from_the_shard(library, tmp_p
 
 def test_shards_name_the_recipe_but_not_where_the_source_lies(built, library):
     directory, _, recipe = built
-    assert TokenShard.open(directory / "train.ds").recipe_hash == recipe_hash(recipe)
-    assert recipe_hash(make_recipe(paths=["elsewhere"])) == recipe_hash(recipe)
+    assert {shard.recipe_hash for shard in open_shards(directory, "train").shards} == {recipe_hash(recipe)}
+    assert recipe_hash(make_recipe(sources={"paths": ["elsewhere"]})) == recipe_hash(recipe)
     for other in (make_recipe(order="path"), make_recipe(fim={"spm_rate": 0.1}), recipe.model_copy(update={"seed": 1})):
         assert recipe_hash(other) != recipe_hash(recipe)
 
@@ -143,7 +143,8 @@ def test_equal_inputs_give_equal_bytes_whatever_the_hash_seed_threads_or_directo
         update={"sources": recipe.data.sources.model_copy(update={"paths": (str(again),)})})})
     script = ("import sys; from pathlib import Path; from tritwise.config import Recipe; "
               "from functools import partial; from tritwise.data import build; "
-              "from tritwise.data.flow import run_steps; build(Recipe.model_validate_json(sys.argv[1]), Path(sys.argv[2]), run=partial(run_steps, workers=1))")
+              "from tritwise.data.flow import run_steps; run = partial(run_steps, workers=1); "
+              "build(Recipe.model_validate_json(sys.argv[1]), Path(sys.argv[2]), run=run)")
     environment = os.environ | {"PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script, again_recipe.model_dump_json(), str(tmp_path / "out")],
                    env=environment, check=True, capture_output=True)
@@ -194,9 +195,9 @@ def test_dependencies_come_first_or_paths_do(built, library, tmp_path):
 
 def test_a_random_order_is_seeded_and_shuffles_the_same_files_within_their_repositories(library, tmp_path):
     def built_with(order, seed=0):
-        recipe = make_recipe(paths=[str(library)], order=order).model_copy(update={"seed": seed})
+        recipe = make_recipe(sources={"paths": [str(library)]}, order=order).model_copy(update={"seed": seed})
         out = tmp_path / f"{order}-{seed}-{len(list(tmp_path.iterdir()))}"
-        build(recipe, out)
+        build_here(recipe, out)
         return [d for d in load_documents(out, split=None) if d.is_kept]
 
     by_path, shuffled, again = built_with("path"), built_with("random"), built_with("random")

@@ -87,9 +87,9 @@ class BuildReport:
 def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildReport:
     """Run the data stage of a recipe in the directory `out`; a killed run goes on where it was.
 
-    `run` carries the steps; all cores do when it is None, or this process alone for a few megabytes. Raises TritwiseError when the source is missing,
-    when everything is filtered out, when there are too few repositories to hold one out, or when the training text
-    cannot fill the vocabulary.
+    `run` carries the steps; all cores do when it is None, or this process alone for a few megabytes. Raises
+    TritwiseError when the source is missing, when everything is filtered out, when there are too few repositories to
+    hold one out, or when the training text cannot fill the vocabulary.
     """
     out = Path(out)
     work = out / WORK

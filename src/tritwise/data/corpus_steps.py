@@ -1,6 +1,6 @@
 """The steps from repositories to documents in their order: scatter, read, dedup, screen, split, order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from tritwise.data.tally import Tally, add_tallies, sum_of
 # Raised when the code of a step changes what it writes.
 VERSIONS = {"scatter": 1, "read": 1, "dedup": 1, "screen": 1, "split": 1, "order": 1}
 HELD_OUT = "held_out.json"
+SCATTERED = "scattered"
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ class Corpus:
         self.part_count = len(plan.parts) + self.buckets
         self._keys: dict[str, str] = {}
         data = recipe.data
-        self.read = self._step("read", self.part_count, partial(_read, data, plan, self.work), self._sources_key(),
-                               data.filters, data.secrets)
+        stages = [Filter(data.filters), Redact(data.secrets), FindFacts()]
+        self.read = self._step("read", self.part_count, partial(read_task, data, plan.parts, self.work / SCATTERED,
+                                                                self.work / "read", stages),
+                               self._sources_key(), data.filters, data.secrets)
         self.duplicates = self._dedup_steps()
         sets = self._test_sets()
         self.screen = self._step("screen", self.part_count,
@@ -82,8 +85,8 @@ class Corpus:
 
     def steps(self) -> list[Step]:
         """All of them, in their order."""
-        scattering = [self._step("scatter", len(self.plan.tables), partial(_scatter, self.recipe.data, self.plan.tables,
-                                                                           self.work), self.plan.fingerprint)]
+        scattering = [self._step("scatter", len(self.plan.tables), partial(
+            scatter_task, self.recipe.data, self.plan.tables, self.work / SCATTERED), self.plan.fingerprint)]
         return [*(scattering if self.plan.tables else []), self.read, *self.duplicates, self.screen, self.split,
                 self.order]
 
@@ -182,21 +185,21 @@ def _hash(values: list[Any]) -> str:
     return sha256_bytes(canonical_json(plain).encode())
 
 
-def _scatter(data: DataRecipe, tables: tuple[Repository, ...], work: Path, rank: int) -> Counts:
+def scatter_task(data: DataRecipe, tables: Sequence[Repository], scattered: Path, rank: int) -> Counts:
+    """Bring the rows of one Parquet file into buckets below `scattered`."""
     sources = data.sources
-    directory = scatter(tables[rank].location, work / "scattered", sources.buckets, max_bytes=sources.max_bytes)
+    directory = scatter(tables[rank].location, scattered, sources.buckets, max_bytes=sources.max_bytes)
     return {"directory": directory.name}
 
 
-def _read(data: DataRecipe, plan: Plan, work: Path, rank: int) -> Counts:
+def read_task(data: DataRecipe, parts: Sequence[Sequence[Repository]], scattered: Path, out: Path,
+              stages: Sequence[Stage], rank: int) -> Counts:
+    """Read a part's repositories, or those of a bucket when `rank` is behind all parts, into a part of `out`."""
     reader = Reader(data.sources, data.max_repository_bytes)
-    if rank < len(plan.parts):
-        documents = reader.repositories(plan.parts[rank])
-    else:
-        documents = reader.bucket(sorted((work / "scattered").iterdir()), rank - len(plan.parts))
-    stages: list[Stage] = [Filter(data.filters), Redact(data.secrets), FindFacts()]
+    documents = (reader.repositories(parts[rank]) if rank < len(parts) else
+                 reader.bucket(sorted(scattered.iterdir()), rank - len(parts)))
     names: set[str] = set()
-    tally = write_part(part_file(work / "read", rank), _named(names, documents), stages, data.secrets)
+    tally = write_part(part_file(out, rank), _named(names, documents), stages, data.secrets)
     return {"tally": tally, "repositories": len(names)}
 
 

@@ -1,5 +1,6 @@
 """The steps from documents to token shards: the tokenizer, then a shard of each split for each part."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,14 @@ from tokenizers import Tokenizer
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write, canonical_json, sha256_bytes, sha256_file
 from tritwise.config import FimSettings, Recipe
+from tritwise.config.tokens import END_OF_TEXT
 from tritwise.data.corpus_steps import Corpus
-from tritwise.data.documents import Document, document_text, path_comment, read_documents
+from tritwise.data.documents import Document, document_text, part_files, path_comment, read_documents
 from tritwise.data.encoder import Encoder
 from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
-from tritwise.data.flow import Counts, Step, counts_of
-from tritwise.data.shard_parts import part_path
+from tritwise.data.flow import Counts, Step, counts_of, run_steps
+from tritwise.data.megatron import export_megatron
+from tritwise.data.shard_parts import open_shards, part_path
 from tritwise.data.shards import write_shard
 from tritwise.data.tokenizer import load_tokenizer, sample_evenly, train_tokenizer
 
@@ -174,3 +177,53 @@ def _batches(files: Iterable[Document]) -> Iterator[list[Document]]:
             batch = []
     if batch:
         yield batch
+
+
+def train_on(corpus: Path, out: Path, *, vocab_size: int, pattern: str, max_bytes: int) -> int:
+    """Train a tokenizer on the kept documents of a corpus and write it; returns how many entries it has."""
+    parts = part_files(corpus)
+
+    def kept() -> Iterator[str]:
+        for part in parts:
+            yield from (document_text(d) for d in read_documents(part) if d.is_kept and d.split != "held_out")
+
+    total = sum(len(text.encode()) for text in kept())
+    trained = train_tokenizer(sample_evenly(kept(), total, max_bytes), vocab_size, pattern=pattern)
+    atomic_write(Path(out), trained.to_str(pretty=True))
+    return trained.get_vocab_size()
+
+
+def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, *, seed: int = 0,
+                  workers: int | None = None, megatron: bool = False) -> dict[str, int]:
+    """Write shards `train-00000.ds`, ... of the kept documents of a corpus that are not held out; returns their counts.
+
+    `megatron` writes all of them as one `train.bin` and `train.idx` besides.
+    """
+    parts, out = part_files(corpus), Path(out)
+    key = sha256_bytes(canonical_json(["tokens", [sha256_file(part) for part in parts], _file_hash(str(tokenizer)),
+                                       fim.model_dump(mode="json"), seed]).encode())
+    step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, seed, key), key)
+    work = out / ".work"
+    run_steps(work, [step], workers=workers)
+    counts = counts_of(work, step)
+    if megatron:
+        export_megatron(open_shards(out, "train"), out / "train")
+    shutil.rmtree(work)
+    return {name: sum(each[name] for each in counts) for name in ("files", "bytes", "documents", "fim_documents",
+                                                                   "tokens")}
+
+
+def _encode_alone(parts: Sequence[Path], out: Path, file: Path, fim: FimSettings, seed: int, key: str,
+                  rank: int) -> Counts:
+    tokenizer = load_tokenizer(file)
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        raise TritwiseError(f"{file} has no token {END_OF_TEXT!r}", why="every document ends with it")
+    if fim.rate and known_fim_ids(tokenizer) is None:
+        raise TritwiseError(f"{file} has no tokens for filling the middle", fix="data.fim.rate = 0")
+    counts = {"fim_documents": 0, "files": 0, "bytes": 0, "encoded_bytes": 0}
+    documents = (d for d in read_documents(parts[rank]) if d.is_kept and d.split != "held_out")
+    ids = _encode(documents, Encoder(tokenizer), end, fim, seed, counts, set())
+    facts = write_shard(part_path(out, "train", rank), ids, vocab_size=tokenizer.get_vocab_size(),
+                        tokenizer_hash=sha256_file(file), recipe_hash=key)
+    return counts | {"documents": facts["documents"], "tokens": facts["tokens"]}

@@ -1,0 +1,123 @@
+"""One stage by itself: a corpus in, a corpus out, on all cores, resumable like a whole build.
+
+A corpus is a directory of parts, or a data directory that has one. What a stage needs of settings it takes from a
+`DataRecipe`.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import canonical_json, sha256_bytes, sha256_file
+from tritwise.config import DataRecipe
+from tritwise.data import dedup
+from tritwise.data.corpus_steps import SCATTERED, load_sets, read_task, scatter_task
+from tritwise.data.documents import part_file, part_files
+from tritwise.data.flow import Counts, Step, counts_of, run_steps
+from tritwise.data.plan import share_out
+from tritwise.data.sources import find_repositories, fingerprint
+from tritwise.data.stages import (
+    Decontaminate,
+    DropDuplicates,
+    Filter,
+    FindFacts,
+    PutInOrder,
+    Redact,
+    Screen,
+    Stage,
+    transform,
+)
+from tritwise.data.tally import Tally, add_tallies
+
+# What each stage that maps parts to parts is called.
+STAGES: dict[str, Callable[[DataRecipe, int, Path], list[Stage]]] = {
+    "filter": lambda data, seed, work: [Filter(data.filters)],
+    "redact": lambda data, seed, work: [Redact(data.secrets)],
+    "facts": lambda data, seed, work: [FindFacts()],
+    "screen": lambda data, seed, work: [Screen(data.screening)],
+    "decontaminate": lambda data, seed, work: [Decontaminate(_saved_sets(data, work))],
+    "order": lambda data, seed, work: [PutInOrder(data.order, seed)],
+}
+_WORK = ".work"
+
+
+def read_corpus(data: DataRecipe, out: Path, *, seed: int = 0, workers: int | None = None) -> Tally:
+    """Read the sources of `data` into the corpus `out`: every file is a row, and nothing is filtered yet."""
+    out = _free(out)
+    repositories = find_repositories(data.sources)
+    tables = [repository for repository in repositories if repository.kind == "parquet"]
+    parts = share_out([repository for repository in repositories if repository.kind != "parquet"], seed)
+    buckets = data.sources.buckets if tables else 0
+    scattered = out / _WORK / SCATTERED
+    key = _key("read", fingerprint(repositories), data.sources, data.max_repository_bytes, seed)
+    steps = [Step("scatter", len(tables), partial(scatter_task, data, tables, scattered), key)] if tables else []
+    steps.append(Step("read", len(parts) + buckets, partial(read_task, data, parts, scattered, out, []), key))
+    return _finish(out, steps, workers)
+
+
+def run_stage(name: str, corpus: Path, out: Path, data: DataRecipe, *, seed: int = 0,
+              workers: int | None = None) -> Tally:
+    """Run one of `STAGES` over a corpus; returns the tally of what came out."""
+    sources = part_files(corpus)
+    out = _free(out)
+    stages = STAGES[name](data, seed, out / _WORK)
+    key = _key(name, _identity(sources), data, seed)
+    return _finish(out, [Step(name, len(sources), partial(_transform, sources, out, stages, data), key)], workers)
+
+
+def dedup_corpus(corpus: Path, out: Path, data: DataRecipe, *, workers: int | None = None) -> Tally:
+    """Drop duplicates of a corpus; `clusters.json` in `out` lists the largest groups."""
+    sources = part_files(corpus)
+    out = _free(out)
+    key = _key("dedup", _identity(sources), data.dedup, data.partitions)
+    folder = out / _WORK / key[:16]
+    steps = [Step(step.name, step.tasks, step.run, key, step.needless)
+             for step in dedup.steps(sources, folder, data.dedup, data.partitions)]
+    run_steps(out / _WORK, steps, workers=workers)
+    shutil.copy(folder / "clusters.json", out / "clusters.json")
+    return _finish(out, [Step("dedup", len(sources), partial(_drop_duplicates, sources, out, folder, data), key)],
+                   workers)
+
+
+def _free(out: Path) -> Path:
+    """The directory to write to. Raises TritwiseError when a finished corpus stands there."""
+    out = Path(out)
+    if out.exists() and any(out.iterdir()) and not (out / _WORK).is_dir():
+        raise TritwiseError(f"{out} is in the way", why="it exists, and no unfinished stage left it",
+                            fix="another directory, or move this one away")
+    (out / _WORK).mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _finish(out: Path, steps: list[Step], workers: int | None) -> Tally:
+    run_steps(out / _WORK, steps, workers=workers)
+    tally = add_tallies(counts["tally"] for counts in counts_of(out / _WORK, steps[-1]))
+    shutil.rmtree(out / _WORK)
+    return tally
+
+
+def _key(name: str, *values: object) -> str:
+    plain = [value.model_dump(mode="json") if hasattr(value, "model_dump") else value for value in values]
+    return sha256_bytes(canonical_json([name, *plain]).encode())
+
+
+def _identity(parts: list[Path]) -> list[str]:
+    return [sha256_file(part) for part in parts]
+
+
+def _saved_sets(data: DataRecipe, work: Path) -> Path:
+    if not data.decontamination.sets:
+        raise TritwiseError("no test sets are given", fix="--sets HumanEval.jsonl.gz, or data.decontamination.sets")
+    path = work / "test-sets.json"
+    load_sets(data.decontamination.sets, data.decontamination.rules).save(path)
+    return path
+
+
+def _transform(sources: list[Path], out: Path, stages: list[Stage], data: DataRecipe, rank: int) -> Counts:
+    return {"tally": transform(sources[rank], part_file(out, rank), stages, data.secrets)}
+
+
+def _drop_duplicates(sources: list[Path], out: Path, folder: Path, data: DataRecipe, rank: int) -> Counts:
+    return _transform(sources, out, [DropDuplicates(dedup.decision_path(folder, rank))], data, rank)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 _CHAIN = re.compile(rb"\.?[\w\x80-\xff][\w\x80-\xff.?]*(?:[(<\[:]| ?\{)?")
 
 
+_MEMBER = re.compile(r"[^#!/ ]+")
+
+
 class Mentions(NamedTuple):
     """Names as bytes: those that stand alone or first, those of them that are called, those behind a dot, and those in
     full: `java.util.Map` of `java.util.Map.Entry`, that is with a small letter first and up to a capital.
@@ -118,7 +121,7 @@ class Extensions:
                 name, _, extended = define[1:].partition(" ")
                 self._files.setdefault((place, name), []).append((path, extended))
             elif define[0] == "#":
-                self._members.add(define[1:])
+                self._members.add(_MEMBER.search(define)[0])
 
     def find(self, name: str, places: Iterable[str], mentioned: Collection[str],
              to_be_mentioned: Collection[str] = ()) -> list[str]:

@@ -99,7 +99,7 @@ def _members(nodes: "Iterable[Node]", bounds: dict[bytes, bytes], content: bytes
         types = {bounds.get(name, name) for name in _TYPE.findall(_erased(text))}
         is_static = b"static" in content[node.start_byte:kind.start_byte].split()
         for name in names:
-            if name is not None:
+            if name is not None and name.start_byte < name.end_byte:  # else the parser missed one here
                 key = (b"#!" if is_static else b"#") + content[slice(*name.byte_range)] + count
                 signatures.setdefault(key, set()).update(types)
     return {b" ".join([name, *sorted(types)]) for name, types in signatures.items()}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _CHAIN = re.compile(rb"\.?[\w\x80-\xff][\w\x80-\xff.?]*(?:[(<\[:]| ?\{)?")
 
 
+_LETTER = re.compile(r"\w")
 _MEMBER = re.compile(r"[^#!/ ]+")
 
 
@@ -73,8 +74,9 @@ def texts(nodes: "Iterable[Node]", content: bytes) -> set[bytes]:
 
 
 def decoded(names: Iterable[bytes]) -> tuple[str, ...]:
-    """Sorted text without back quotes, in which no name is there twice."""
-    return tuple(sorted({name.decode("utf-8", "replace").replace("`", "") for name in names}))
+    """Sorted text without back quotes, in which no name is there twice; what has no letter is no name."""
+    decoded_names = {name.decode("utf-8", "replace").replace("`", "") for name in names}
+    return tuple(sorted(name for name in decoded_names if _LETTER.search(name)))
 
 
 def is_test(path: str) -> bool:

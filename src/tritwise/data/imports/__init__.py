@@ -43,7 +43,11 @@ def _module(name: str) -> ModuleType:
 
 
 def extract(language: str, path: str, content: bytes) -> Facts | None:
-    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies."""
+    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies.
+
+    Raises SlowFileError (of `parse`) when the file takes the parser too long, and TritwiseError when the language's
+    grammar is not installed.
+    """
     name = _MODULE_OF.get(language)
     return None if name is None else _module(name).extract(path, content)
 

@@ -37,7 +37,8 @@ def main() -> None:
             place = {path: i for i, path in enumerate(order)}
             edges = [(a, b) for a, targets in dependencies.items() for b in targets]
             share = sum(place[b] < place[a] for a, b in edges) / len(edges)
-            print(f"{kind:<8} {how:<12} seed {seed!s:<5} {seconds:6.2f} s, {share:.4f} of the edges satisfied", flush=True)
+            print(f"{kind:<8} {how:<12} seed {seed!s:<5} {seconds:6.2f} s, {share:.4f} of the edges satisfied",
+                  flush=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from tritwise.data.imports.parse import SlowFileError
 LANGUAGES = {"python": "py", "java": "java", "kotlin": "kt", "scala": "scala", "c#": "cs", "swift": "swift"}
 PIECES = [
     "import ", "from ", "package ", "using ", "static ", "namespace ", "class ", "object ", "fun ", "func ", "def ",
-    "extension ", "extends ", "this ", "val ", "case ", "A", "a", "b.C", "A.b(", "a.b", "*", "_", "=>", " as ", "(", ")",
-    "{", "}", "<", ">", "[", "]", ".", ",", ":", ";", "=", "@", "#if X\n", "`", '"', '"""', "'", "$", "\\", "//", "/*",
+    "extension ", "extends ", "this ", "val ", "case ", "A", "a", "b.C", "A.b(", "a.b", "*", "_", "=>", " as ", "(",
+    ")", "{", "}", "<", ">", "[", "]", ".", ",", ":", ";", "=", "@", "#if X\n", "`", '"', '"""', "'", "$", "\\", "//", "/*",
     "*/", "\n", " ", "\0", "é", "\ufeff", "1", "?",
 ]
 

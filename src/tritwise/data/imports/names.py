@@ -130,16 +130,16 @@ class Extensions:
                 self._members.add(_MEMBER.search(define)[0])
 
     def find(self, name: str, places: Iterable[str], mentioned: Collection[str],
-             to_be_mentioned: Collection[str] = ()) -> list[str]:
+             to_be_mentioned: Collection[str] | None = ()) -> list[str]:
         """Files with an extension of a name in the first of the places that has one.
 
         Where a class has a member of that name too, only extensions of types that the file mentions count; of the
-        types `to_be_mentioned`, never others.
+        types `to_be_mentioned` (None: of all) never others.
         """
         for place in places:
             found = self._files.get((place, name))
             if found:
-                ambiguous = name in self._members
+                strict = to_be_mentioned is None or name in self._members
                 return [path for path, extended in found
-                        if extended in mentioned or not (ambiguous or extended in to_be_mentioned)]
+                        if extended in mentioned or not (strict or extended in to_be_mentioned)]
         return []

@@ -55,7 +55,8 @@ class Plan:
         repositories = find_repositories(recipe.data.sources)
         tables = tuple(repository for repository in repositories if repository.kind == "parquet")
         rest = [repository for repository in repositories if repository.kind != "parquet"]
-        return cls(tuple(share_out(rest, recipe.seed)), tables, trained_only(rest), fingerprint(repositories),
+        parts = tuple(share_out(rest, recipe.seed, recipe.data.part_bytes))
+        return cls(parts, tables, trained_only(rest), fingerprint(repositories),
                    sum(repository.size for repository in repositories))
 
 

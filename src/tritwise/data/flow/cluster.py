@@ -15,9 +15,10 @@ from tritwise.common.errors import TritwiseError
 from tritwise.data.flow.steps import Step, mark, prepare, run_task
 
 Executor = Literal["datatrove", "ray", "slurm"]
-# Starting a process costs an executor up to seconds, a small task of ours milliseconds: so each of the workers is
-# started a few times a step at most, and takes several tasks then, one after the other.
-_STARTS_A_WORKER = 4
+# To start a process costs an executor seconds, a small task of ours takes milliseconds. So a process takes at least so
+# many tasks, one after the other, where there are fewer workers than tasks; but no worker's share is one piece only when
+# it could be several, for tasks are not all equally long.
+_TASKS_A_START, _STARTS_A_WORKER = 8, 4
 # Between two looks at a job of Slurm, and how long a mark may take to be seen from another machine (NFS caches for 60).
 _POLL_SECONDS, _SEEN_SECONDS = 5.0, 90.0
 
@@ -84,8 +85,11 @@ def run_steps(work: Path, steps: Sequence[Step], executor: Executor, *, workers:
 
 
 def _groups(ranks: Sequence[int], workers: int | None) -> tuple[tuple[int, ...], ...]:
-    """The tasks cut into at most `_STARTS_A_WORKER` groups a worker."""
-    count = min(len(ranks), _STARTS_A_WORKER * workers) if workers else len(ranks)
+    """The tasks cut into groups, each for a process: 1 to `_STARTS_A_WORKER` a worker."""
+    if workers is None:
+        return tuple((rank,) for rank in ranks)
+    starts = min(max(len(ranks) // (workers * _TASKS_A_START), 1), _STARTS_A_WORKER)
+    count = min(len(ranks), starts * workers)
     return tuple(tuple(ranks[number::count]) for number in range(count))
 
 

@@ -1,6 +1,7 @@
 """The whole data stage on datatrove's executors gives the bytes that the local run gives, also where it was stopped."""
 
 import os
+import shutil
 import stat
 import sys
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import flow_tasks
 import pytest
-from small_library import make_recipe
+from small_library import STDLIB, make_recipe
 
 from tritwise.common.errors import TritwiseError
 from tritwise.data import build
@@ -22,8 +23,7 @@ cluster = pytest.importorskip("tritwise.data.flow.cluster")
 @pytest.fixture(scope="module")
 def recipe(library):
     """Several parts, and few enough tasks of deduplication."""
-    return make_recipe(sources={"paths": [str(library)]}, part_bytes=150_000, partitions=2,
-                       dedup={"repositories": False})
+    return make_recipe(sources={"paths": [str(library)]}, part_bytes=150_000, partitions=2)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,26 @@ def test_the_corpus_has_parts_enough_to_share_out(local):
     assert len([name for name in local if name.startswith("documents/")]) >= 3
 
 
+@pytest.mark.slow
 def test_datatroves_processes_make_the_same_bytes_as_this_one(recipe, local, tmp_path):
-    build(recipe, tmp_path / "data", run=partial(cluster.run_steps, executor="datatrove", workers=1))
+    build(recipe, tmp_path / "data", run=partial(cluster.run_steps, executor="datatrove", workers=2))
     assert contents(tmp_path / "data") == local
+
+
+def test_datatrove_makes_the_same_bytes_as_this_process(tmp_path):
+    """The least that has parts: a few modules, no near-duplicates looked for."""
+    names = ("json", "html", "shlex.py", "textwrap.py")
+    for name in names:
+        home = tmp_path / "some" / name.removesuffix(".py")
+        home.mkdir(parents=True)
+        for file in (STDLIB / name).glob("*.py") if (STDLIB / name).is_dir() else [STDLIB / name]:
+            shutil.copy(file, home)
+    recipe = make_recipe(sources={"paths": [str(tmp_path / "some")]}, part_bytes=60_000,
+                         dedup={"repositories": False, "files": False}, partitions=1)
+    build(recipe, tmp_path / "local", run=partial(run_steps, workers=1))
+    build(recipe, tmp_path / "datatrove", run=partial(cluster.run_steps, executor="datatrove", workers=1))
+    assert len(list(tmp_path.glob("local/documents/*"))) >= 2
+    assert contents(tmp_path / "datatrove") == contents(tmp_path / "local")
 
 
 def test_groups_hold_every_task_once_and_start_each_worker_a_few_times():
@@ -144,6 +161,7 @@ def test_slurm_makes_the_same_bytes(slurm, recipe, local, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # an error in a thread of datatrove's would leave it waiting for ever
 def test_two_workers_of_ray_make_the_same_bytes(recipe, local, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else they stand behind all other work of the machine

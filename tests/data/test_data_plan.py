@@ -45,3 +45,8 @@ def test_a_corpus_of_a_few_megabytes_is_cut_for_many_cores_and_a_large_one_by_si
     assert len(share_out([Named(str(i), 1 << 22) for i in range(64)], 0)) == WANTED_PARTS
     assert part_bytes(10 ** 12) == PART_BYTES
     assert part_bytes(0) == part_bytes(1) == 4 << 20
+
+
+def test_a_crawl_is_cut_into_larger_parts_when_the_recipe_says_so():
+    assert part_bytes(10 ** 14, 1 << 30) == 1 << 30
+    assert len(share_out([Named(str(i), 1 << 26) for i in range(64)], 0, 1 << 30)) == 16

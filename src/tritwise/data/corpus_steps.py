@@ -12,7 +12,7 @@ from tritwise.config import DataRecipe, Recipe
 from tritwise.data import dedup
 from tritwise.data.contamination import TestSets, load_test_sets
 from tritwise.data.documents import DOCUMENTS, Document, part_file
-from tritwise.data.flow import Counts, Step, counts_of
+from tritwise.data.flow import Counts, Step, each_count
 from tritwise.data.plan import share_out
 from tritwise.data.read import Reader
 from tritwise.data.sources import Repository, find_repositories, fingerprint, scatter, trained_only
@@ -55,7 +55,8 @@ class Plan:
         repositories = find_repositories(recipe.data.sources)
         tables = tuple(repository for repository in repositories if repository.kind == "parquet")
         rest = [repository for repository in repositories if repository.kind != "parquet"]
-        return cls(tuple(share_out(rest, recipe.seed)), tables, trained_only(rest), fingerprint(repositories),
+        parts = tuple(share_out(rest, recipe.seed, recipe.data.part_bytes))
+        return cls(parts, tables, trained_only(rest), fingerprint(repositories),
                    sum(repository.size for repository in repositories))
 
 
@@ -100,8 +101,8 @@ class Corpus:
 
     def tally(self, work: Path) -> Tally:
         """What was kept and dropped, with samples from where their texts still were."""
-        result = add_tallies(counts["tally"] for counts in counts_of(work, self.order))
-        read, screened = (add_tallies(counts["tally"] for counts in counts_of(work, step))
+        result = add_tallies(counts["tally"] for counts in each_count(work, self.order))
+        read, screened = (add_tallies(counts["tally"] for counts in each_count(work, step))
                           for step in (self.read, self.screen))
         result["samples"] = read["samples"] | {rule: samples for rule, samples in screened["samples"].items()
                                                if rule not in read["samples"]}
@@ -113,7 +114,7 @@ class Corpus:
 
     def repository_count(self) -> int:
         """Repositories that have a file, kept or not."""
-        return sum(counts["repositories"] for counts in counts_of(self.work, self.read))
+        return sum(counts["repositories"] for counts in each_count(self.work, self.read))
 
     def clusters(self) -> dict[str, Any]:
         """The largest clusters of duplicates, by rule."""
@@ -131,7 +132,7 @@ class Corpus:
                     ("order", [self.order], self._bytes(work, self.order)))
 
     def _bytes(self, work: Path, step: Step, *, dropped: bool = False) -> int:
-        tally = add_tallies(counts["tally"] for counts in counts_of(work, step))
+        tally = add_tallies(counts["tally"] for counts in each_count(work, step))
         return sum_of(tally["kept"])[1] + dropped * sum(sum_of(each)[1] for each in tally["dropped"].values())
 
     def _step(self, name: str, tasks: int, run: Any, *reads: Any) -> Step:
@@ -231,7 +232,7 @@ def _counted(kept: dict[str, int], documents: Iterable[Document]) -> Iterator[Do
 
 
 def _split(recipe: Recipe, work: Path, screen: Step, only_trained: frozenset[str], rank: int) -> Counts:
-    sizes = {name: size for counts in counts_of(work, screen) for name, size in counts["kept_bytes"].items() if size}
+    sizes = {name: size for counts in each_count(work, screen) for name, size in counts["kept_bytes"].items() if size}
     held_out = choose_held_out(sizes, recipe.data.held_out_fraction, recipe.seed,
                                may_be_held_out=lambda name: name not in only_trained) if sizes else []
     atomic_write_json(work / HELD_OUT, held_out)

@@ -153,7 +153,7 @@ def part_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     home = path / DOCUMENTS if (path / DOCUMENTS).is_dir() else path
-    found = sorted(home.glob("*.parquet"))
+    found = sorted(home.glob("*.parquet"), key=lambda part: (len(part.name), part.name))  # 100000 is behind 99999
     if not found:
         raise TritwiseError(f"{path} holds no documents", why="parts such as 00000.parquet were expected there",
                             fix="tritwise run RECIPE")

@@ -48,7 +48,8 @@ def read_corpus(data: DataRecipe, out: Path, *, seed: int = 0, workers: int | No
     out = _free(out)
     repositories = find_repositories(data.sources)
     tables = [repository for repository in repositories if repository.kind == "parquet"]
-    parts = share_out([repository for repository in repositories if repository.kind != "parquet"], seed)
+    rest = [repository for repository in repositories if repository.kind != "parquet"]
+    parts = share_out(rest, seed, data.part_bytes)
     buckets = data.sources.buckets if tables else 0
     scattered = out / _WORK / SCATTERED
     key = _key("read", fingerprint(repositories), data.sources, data.max_repository_bytes, seed)

@@ -18,7 +18,7 @@ from tritwise.data.corpus_steps import Corpus
 from tritwise.data.documents import Document, document_text, part_files, path_comment, read_documents
 from tritwise.data.encoder import Encoder
 from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
-from tritwise.data.flow import Counts, Step, counts_of, run_steps
+from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps
 from tritwise.data.megatron import export_megatron
 from tritwise.data.shard_parts import open_shards, part_path
 from tritwise.data.shards import write_shard
@@ -56,7 +56,7 @@ class Tokens:
 
     def timed(self, work: Path) -> Iterator[tuple[str, list[Step], int]]:
         """Steps under their names, with the bytes of text that went into them."""
-        encoded = sum(counts[split]["encoded_bytes"] for counts in counts_of(work, self.encoding) for split in _SPLITS)
+        encoded = sum(counts[split]["encoded_bytes"] for counts in each_count(work, self.encoding) for split in _SPLITS)
         yield "tokenizer", [self.training], min(encoded, self.recipe.tokenizer.max_training_bytes)
         yield "tokens", [self.encoding], encoded
 
@@ -82,7 +82,7 @@ def _file_hash(path: str) -> str:
 
 def _training_bytes(work: Path, order: Step) -> int:
     """About how many bytes of text the training documents have."""
-    return sum(files[1] for counts in counts_of(work, order) for files in counts["tally"]["kept"].values())
+    return sum(files[1] for counts in each_count(work, order) for files in counts["tally"]["kept"].values())
 
 
 def _documents(parts: Iterable[Path], split: str) -> Iterator[Document]:

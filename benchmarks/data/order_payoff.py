@@ -16,7 +16,8 @@ are stages in --out: finished ones are reused, a training goes on where it was s
 recipe, for example --set model.hidden_size=64.
 
 Intervals are 95 % bootstrap intervals of differences that are paired over tasks (or files), over several seeds means of
-each task. `tasks` resamples tasks, `repositories` whole repositories.
+each task. `tasks` resamples tasks, `repositories` whole repositories. They say how far the held-out text decides, and
+nothing about training: how far two trainings on the same order are apart is what --seeds shows.
 """
 
 import argparse

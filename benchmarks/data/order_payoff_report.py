@@ -35,6 +35,10 @@ def make_report(scores: dict[tuple[str, int], dict[str, Any]], unseen: set[str])
     return {"tasks": {name: int(group.sum()) for name, group in groups.items()},
             "repositories": len(set(first.repositories)), "seeds": len({seed for _, seed in scores}),
             "held_out": _held_out(scores, orders),
+            "by_seed": {f"{order}-{seed}": {
+                "held_out": {mode: sum(bits) / sum(scores[order, seed]["held_out"]["bytes"])
+                             for mode, bits in scores[order, seed]["held_out"]["bits"].items()},
+                "cross_file": line.summary()} for (order, seed), line in lines.items()},
             "cross_file": {name: _group(values, first, orders, arms, group)
                            for name, group in groups.items() if group.any()}}
 
@@ -112,6 +116,11 @@ def show(report: dict[str, Any]) -> str:
     for title in ("orders", "controls"):
         for name, row in held[title].items():
             lines += [f"  {name + ', ' + mode:40} {_signed('bits', found)}" for mode, found in row.items()]
+    if report["seeds"] > 1:
+        lines += ["", "each training: held-out bits per byte alone, bits per byte of references behind dependencies"]
+        lines += [f"  {name:20}{found['held_out']['alone']:10.4f}"
+                  f"{found['cross_file']['dependencies']['bits_per_byte']:10.4f}"
+                  for name, found in report["by_seed"].items()]
     for group, count in report["tasks"].items():
         if group not in report["cross_file"]:
             continue

@@ -62,6 +62,8 @@ def test_the_report_has_means_and_paired_differences_over_tasks_and_repositories
 def test_several_seeds_are_means_of_each_task():
     report = make_report({("topological", 0): scores(0), ("topological", 1): scores(4)}, unseen=set())
     assert report["seeds"] == 2
+    assert report["by_seed"]["topological-1"]["cross_file"]["dependencies"]["bits_per_byte"] == pytest.approx(54 / 60)
+    assert "topological-1" in show(report)
     assert report["cross_file"]["all"]["means"]["topological"]["dependencies"]["bits"] == pytest.approx(46 / 60)
 
 

@@ -221,3 +221,23 @@ def test_an_empty_file_and_one_of_other_bytes_have_no_facts_of_use(path):
     for content in (b"", b"\xef\xbb\xbf", "é 日本 \0".encode()):
         facts = extract(LANGUAGES[path.rpartition(".")[2]], path, content)
         assert dependencies({path: facts}) == {path: set()}
+
+
+@pytest.mark.parametrize(("body", "expected"), [
+    ("class X { Object o = Maker.make(1); }", {"Maker", "Made"}),
+    ("class X { Object o = Maker.make(); }", {"Maker"}),  # there is none without an argument
+    ("class X { void f(Maker m) { m.field.toString(); } }", {"Maker", "Kept"}),
+    ("class X extends Maker { void f() { inherited(null, null); } }", {"Maker", "Parent", "Bound"}),
+    ("class X extends Maker { void f() { inherited(null, null); } void inherited(int a, int b) { } }", {"Maker"}),
+    ("class X { void f(Maker m) { m.filter(1); } }", {"Maker"}),  # more likely a stream's
+    ("class X { Object o = Maker.filter(1); }", {"Maker", "Made"}),
+    ("class X { java.util.function.Function<?, ?> f = Maker::make; }", {"Maker", "Made"}),
+])
+def test_java_uses_the_types_in_the_signatures_of_what_it_calls(body, expected):
+    files = {
+        "Maker": """class Maker extends Parent<Bound> { Kept field; static Made make(int i) { return null; }
+                    static Made filter(int i) { return null; } java.util.List<Unseen> unseen() { return null; } }""",
+        "Parent": "class Parent<T extends Bound> { <S> T inherited(int a, S b) { return null; } }",
+        **{name: f"class {name} {{ }}" for name in ("Made", "Kept", "Bound", "Unseen")}, "X": body}
+    found = edges({f"a/{name}.java": f"package a; {text}" for name, text in files.items()})["a/X.java"]
+    assert {path[2:-5] for path in found} - {"Parent"} == expected - {"Parent"}

@@ -10,7 +10,7 @@ import pytest
 from tritwise.config.cross_file import CrossFileSettings
 from tritwise.data import Document, path_comment
 from tritwise.evaluate.cross_file import find_tasks
-from tritwise.evaluate.cross_file_python import PythonFile
+from tritwise.evaluate.cross_file.source import PythonFile
 
 # Every line that uses a name of another file, however short.
 ALL = CrossFileSettings(seen="anywhere", min_code_lines=0, min_reference_tokens=1, min_name_chars=1, max_per_file=99)

@@ -14,8 +14,8 @@ from tritwise.config.pre_tokenizers import CODE
 from tritwise.config.tokens import SPECIAL_TOKENS
 from tritwise.engine import load
 from tritwise.evaluate import find_tasks
-from tritwise.evaluate.cross_file_score import ARMS, CrossFileScore, score
-from tritwise.evaluate.line_match import match
+from tritwise.evaluate.cross_file import ARMS, CrossFileScore, score, scores
+from tritwise.evaluate.cross_file.line_match import match
 
 USER = """
     from . import shapes
@@ -129,9 +129,7 @@ def test_the_answer_begins_with_the_sign_that_stands_in_one_token_with_the_name(
 
 
 def test_a_model_that_knows_the_line_matches_exactly(reference, tasks, monkeypatch):
-    from tritwise.evaluate import cross_file_score
-
-    monkeypatch.setattr(cross_file_score, "_generated", lambda model, heads, prompts, most, arm: [
+    monkeypatch.setattr(scores, "_generated", lambda model, heads, prompts, most, arm: [
         task.reference if arm == "definition" else "" for task in tasks])
     with load(reference[1]) as model:
         summary = score(model, tasks, CrossFileWindow(max_tokens=8)).summary()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritwise.evaluate.line_match import code_of, edit_similarity, identifiers, match
+from tritwise.evaluate.cross_file.line_match import code_of, edit_similarity, identifiers, match
 
 
 def common_subsequence(a: str, b: str) -> int:

@@ -2,8 +2,7 @@
 and how much other files help to complete a line."""
 
 from tritwise.evaluate.comparison import Comparison, compare
-from tritwise.evaluate.cross_file import CrossFileTask, find_tasks
-from tritwise.evaluate.cross_file_score import CrossFileScore, score
+from tritwise.evaluate.cross_file import CrossFileScore, CrossFileTask, find_tasks, score
 from tritwise.evaluate.likelihood import Likelihood, bits_per_byte, perplexity
 from tritwise.evaluate.verification import Tolerance, Verification, compare_weights, verify
 

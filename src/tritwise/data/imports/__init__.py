@@ -45,7 +45,11 @@ def languages_with_dependencies() -> frozenset[str]:
 
 
 def extract(language: str, path: str, content: bytes) -> Facts | None:
-    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies."""
+    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies.
+
+    Raises SlowFileError (of `parse`) when the file takes the parser too long, and TritwiseError when the language's
+    grammar is not installed.
+    """
     module = _MODULE_OF.get(language)
     return None if module is None else module.extract(path, content)
 

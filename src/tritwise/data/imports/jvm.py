@@ -6,8 +6,12 @@ Facts of a file:
     imports   (path, local name): ("a.b.C", "C"), ("a.b.C", "D") when renamed, ("a.b", "*"); ("a", "^") is a package
               around this one whose names are in sight, as Scala's clauses can have it
     defines   names that the package holds from this file: "C", "f"; "inner.C" lies in a package or package object of
-              the package; ".f C" is an extension f of a type C; "#f" is a member of a class
-    uses      names mentioned and not defined here: "C" alone, ".f" behind a dot, "a.b.C" in full
+              the package; ".f C" is an extension f of a type C; "#f" is a member of a class. In Java "#f A" is a field
+              of type A, "#f/2 A B" a method of two parameters with A and B in its signature, "#!f/* A" a static one
+              with any number, and "<C" says that a class here inherits from C
+    uses      names mentioned and not defined here: "C" alone, ".f" behind a dot, "a.b.C" in full. In Java "(f/2" is a
+              call with two arguments, "(.f/2" one behind a value, "(C.f/2" one behind a type; without a number it is
+              a field, or a method that is not called here
 
 A name is looked for where the language does: in explicit imports, then in the package, then in imports with a star (in
 Scala the package comes last). Without types, what a value's type leads to stays unseen. A name behind a dot is taken
@@ -46,7 +50,7 @@ class _Names:
             facts = files[path]
             self.extensions.add(path, facts.package, facts.defines)
             for name in facts.defines:
-                if name[0] not in ".#":
+                if name[0] not in ".#<":
                     self.defined.setdefault(_joined(facts.package, name), []).append(path)
         # What an import with a star opens, when it is no definition.
         self.packages = {name.rpartition(".")[0] for name in self.defined} | {facts.package for facts in files.values()}
@@ -78,6 +82,7 @@ class _Scope:
     def __init__(self, path: str, facts: Facts, names: _Names) -> None:
         self._path, self._facts, self._names = path, facts, names
         self._used = frozenset(facts.uses)
+        self.own = frozenset(name for name in facts.defines if name[0] not in ".#<")
         self._is_scala = facts.language == "scala"
         self._explicit: dict[str, str] = {}
         stars: list[str] = []
@@ -109,7 +114,6 @@ class _Scope:
 
     def targets(self) -> Iterator[Collection[str]]:
         """The files that define each name in use."""
-        defined = self._names.defined
         for local, full in self._explicit.items():
             # An import may serve comments alone. Functions may be called by an operator, so they need no mention.
             if not local[:1].isupper() or local in self._used:
@@ -120,14 +124,94 @@ class _Scope:
             if full not in self._names.packages:
                 yield self._names.longest(full)
         for name in self._used:
+            if name[0] == "(":
+                continue  # of `_Signatures`
             if name[0] == ".":
                 yield self._names.extensions.find(name[1:], self._places, self._used)
             elif "." in name:
                 yield self._names.longest(self._absolute(name, self._explicit))
             elif name not in self._explicit:
-                yield next((found for place in self._places if (found := defined.get(_joined(place, name)))), ())
+                yield self.simple(name)
                 if self._facts.language == "kotlin":
                     yield self._names.extensions.find(name, self._places, self._used)
+
+    def simple(self, name: str) -> Collection[str]:
+        """The files that define a name that stands alone."""
+        if name in self._explicit:
+            return self._names.longest(self._explicit[name])
+        defined = self._names.defined
+        return next((found for place in self._places if (found := defined.get(_joined(place, name)))), ())
+
+
+# Methods of Java's streams, functions and string builders: behind a value of unknown type they are the library's.
+_LIBRARY = frozenset({
+    "accept", "allMatch", "and", "andThen", "anyMatch", "append", "apply", "call", "collect", "compose", "filter",
+    "flatMap", "forEach", "get", "map", "negate", "noneMatch", "or", "peek", "reduce", "run", "stream", "test",
+})
+
+
+class _Signatures:
+    """Types in the signatures of Java members: who calls a member uses values of these types, named or not."""
+
+    def __init__(self, files: Mapping[str, Facts], scopes: Mapping[str, _Scope]) -> None:
+        self._scopes = scopes
+        self._inherits: dict[str, list[str]] = {}
+        self._members: dict[str, dict[str, list[tuple[bool, str, list[str]]]]] = {}
+        self._files: dict[tuple[str, str], set[str]] = {}
+        for path, facts in files.items():
+            if facts.language == "java":
+                self._inherits[path] = [name[1:] for name in facts.defines if name[0] == "<"]
+                members = self._members[path] = {}
+                for define in facts.defines:
+                    if define[0] == "#":
+                        member, *types = define[1:].split(" ")
+                        name, _, count = member.lstrip("!").partition("/")
+                        members.setdefault(name, []).append((member[0] == "!", count, types))
+
+    def _files_of(self, path: str, name: str) -> set[str]:
+        """The file of a type that is named in a file; that file itself when the type is its own."""
+        if (path, name) not in self._files:
+            scope = self._scopes[path]
+            found = {path} if name in scope.own else scope.simple(name)
+            self._files[path, name] = {path} if path in found else nearest(path, found) if found else set()
+        return self._files[path, name]
+
+    def _with_parents(self, start: Collection[str]) -> set[str]:
+        """Files, and those of what their classes inherit from."""
+        around, frontier = set(start), list(start)
+        while frontier:
+            here = frontier.pop()
+            for name in self._inherits.get(here, ()):
+                new = self._files_of(here, name) - around
+                around |= new
+                frontier += new
+        return around
+
+    def targets(self, path: str, mentioned: Collection[str], calls: Collection[str]) -> set[str]:
+        """Files of the types in what a file calls.
+
+        Args:
+            mentioned: the files that it depends on by name.
+            calls: its uses that begin with a parenthesis.
+        """
+        parents, everything = self._with_parents({path}), self._with_parents({path, *mentioned})
+        result: set[str] = set()
+        for call in calls:
+            receiver, dot, member = call[1:].rpartition(".")
+            name, _, count = member.partition("/")
+            if dot and not receiver and name in _LIBRARY:
+                continue
+            if receiver:
+                places = self._with_parents(self._files_of(path, receiver))
+            elif dot:
+                places = everything
+            else:
+                places = set() if name in self._members[path] else parents
+            for place in places - {path}:  # what the file itself declares it names
+                for is_static, parameters, types in self._members.get(place, {}).get(name, ()):
+                    if (not count or parameters in ("*", count)) and not (is_static and dot and not receiver):
+                        result.update(*(self._files_of(place, each) for each in types))
+        return result
 
 
 def edges(files: Mapping[str, Facts], manifests: Mapping[str, Facts], paths: Collection[str],
@@ -135,7 +219,11 @@ def edges(files: Mapping[str, Facts], manifests: Mapping[str, Facts], paths: Col
     """For each file, the files of the same repository that define what it mentions."""
     names = _Names(files)
     result: dict[str, set[str]] = {}
+    scopes = {path: _Scope(path, facts, names) for path, facts in files.items()}
+    signatures = _Signatures(files, scopes)
     for path, facts in files.items():
-        candidates = _Scope(path, facts, names).targets()
-        result[path] = {target for each in candidates if each for target in nearest(path, each)} - {path}
+        found = {target for each in scopes[path].targets() if each for target in nearest(path, each)}
+        if facts.language == "java":
+            found |= signatures.targets(path, found, [name for name in facts.uses if name[0] == "("])
+        result[path] = found - {path}
     return result

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 _CHAIN = re.compile(rb"\.?[\w\x80-\xff][\w\x80-\xff.?]*(?:[(<\[:]| ?\{)?")
 
 
+_LETTER = re.compile(r"\w")
+_MEMBER = re.compile(r"[^#!/ ]+")
+
+
 class Mentions(NamedTuple):
     """Names as bytes: those that stand alone or first, those of them that are called, those behind a dot, and those in
     full: `java.util.Map` of `java.util.Map.Entry`, that is with a small letter first and up to a capital.
@@ -70,8 +74,9 @@ def texts(nodes: "Iterable[Node]", content: bytes) -> set[bytes]:
 
 
 def decoded(names: Iterable[bytes]) -> tuple[str, ...]:
-    """Sorted text without back quotes, in which no name is there twice."""
-    return tuple(sorted({name.decode("utf-8", "replace").replace("`", "") for name in names}))
+    """Sorted text without back quotes, in which no name is there twice; what has no letter is no name."""
+    decoded_names = {name.decode("utf-8", "replace").replace("`", "") for name in names}
+    return tuple(sorted(name for name in decoded_names if _LETTER.search(name)))
 
 
 def is_test(path: str) -> bool:
@@ -118,7 +123,7 @@ class Extensions:
                 name, _, extended = define[1:].partition(" ")
                 self._files.setdefault((place, name), []).append((path, extended))
             elif define[0] == "#":
-                self._members.add(define[1:])
+                self._members.add(_MEMBER.search(define)[0])
 
     def find(self, name: str, places: Iterable[str], mentioned: Collection[str],
              to_be_mentioned: Collection[str] = ()) -> list[str]:

@@ -19,7 +19,7 @@ from tritwise.common.errors import TritwiseError
 if TYPE_CHECKING:
     from tree_sitter import Language, Node, Parser, QueryCursor, Tree
 
-__all__ = ["GRAMMARS", "SECONDS", "SlowFileError", "captures", "parse", "wrong_bytes"]
+__all__ = ["GRAMMARS", "SlowFileError", "captures", "parse", "wrong_bytes"]
 
 # Module of the wheel and name of the function that gives its grammar.
 GRAMMARS = {
@@ -40,9 +40,10 @@ GRAMMARS = {
     "typescript": ("tree_sitter_typescript", "language_typescript"),
 }
 
-# Processor time of one file. Real source runs at 2 MB/s or more, so only a file that is hard on the parser (error
-# recovery can be quadratic) gets near.
-SECONDS = 10.0
+# Processor time of one file, and what each megabyte adds. Real source runs at 2 MB/s or more, so only a file that is
+# hard on the parser gets near: recovery from errors can be quadratic, and some damaged files of 2 kB never end.
+SECONDS = 1.0
+SECONDS_PER_MEGABYTE = 10.0
 # Offsets in a tree are 32-bit.
 _MOST_BYTES = 2**32 - 1
 
@@ -85,13 +86,13 @@ def _cursor(language: str, query: str) -> "QueryCursor":
     return cursors[language, query]
 
 
-def parse(language: str, content: bytes, *, seconds: float = SECONDS) -> "Tree":
+def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tree":
     """The syntax tree of a file; wrong syntax gives ERROR nodes, never an exception.
 
     Args:
         language: a key of `GRAMMARS`.
         content: UTF-8; offsets of nodes are offsets in it. Node.text of this tree is slow: slice the content.
-        seconds: processor time after which the parser gives up.
+        seconds: processor time after which the parser gives up; None is `SECONDS` and `SECONDS_PER_MEGABYTE`.
 
     Raises:
         SlowFileError: the time is over, or the file has 4 GiB or more.
@@ -100,6 +101,8 @@ def parse(language: str, content: bytes, *, seconds: float = SECONDS) -> "Tree":
     parser = _parser(language)
     if len(content) > _MOST_BYTES:
         raise SlowFileError(f"{len(content)} bytes are more than the parser takes")
+    if seconds is None:
+        seconds = SECONDS + len(content) / 1e6 * SECONDS_PER_MEGABYTE
     end = time.thread_time() + seconds
     over = False
 
@@ -115,7 +118,7 @@ def parse(language: str, content: bytes, *, seconds: float = SECONDS) -> "Tree":
         parser.reset()  # else the next file would be taken for the rest of this one
         if not over:
             raise
-        raise SlowFileError(f"{len(content)} bytes take the {language} parser more than {seconds:g} s") from None
+        raise SlowFileError(f"{len(content)} bytes take the {language} parser more than {seconds:.3g} s") from None
 
 
 def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]":

@@ -11,18 +11,20 @@ before the cursor.
 """
 
 import hashlib
-import io
 import re
-import tokenize
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tritwise.config.cross_file import CrossFileSettings
 from tritwise.data import Document, document_text, path_comment
 from tritwise.data.order import dependency_order
-from tritwise.evaluate.cross_file_python import Kind, PythonFile, Repository, Use
+from tritwise.evaluate.cross_file.python import Repository
+from tritwise.evaluate.cross_file.uses import CodeLine, Kind, SourceFile, SourceRepository, Use
+
+# Made of the texts by path, every path of the language in the repository, and the repository's name.
+LANGUAGES: dict[str, Callable[[Mapping[str, str], Collection[str], str], SourceRepository]] = {"python": Repository}
 
 
 class ContextFile(NamedTuple):
@@ -63,8 +65,8 @@ def find_tasks(documents: Iterable[Document], settings: CrossFileSettings | None
     """The tasks of held-out repositories, sorted by repository, path and line; a pure function of the arguments.
 
     `documents` may hold every row of a data stage: repositories of which a file is held out count, whole. Python gives
-    tasks today. Files that nothing in the repository is left to compare with give none: there has to be a file that
-    they do not depend on. Dropped documents are only known to exist.
+    tasks today (`LANGUAGES`). A file that depends on all the others gives none, for nothing is left to compare with.
+    Dropped documents are only known to exist.
     """
     settings = settings or CrossFileSettings()
     repositories: dict[str, list[Document]] = defaultdict(list)
@@ -75,44 +77,45 @@ def find_tasks(documents: Iterable[Document], settings: CrossFileSettings | None
 
 
 class _Candidate(NamedTuple):
-    path: str
     line: int
     use: Use
     end: int  # of the reference, in characters of the file
 
 
 def _repository_tasks(name: str, documents: list[Document], settings: CrossFileSettings) -> list[CrossFileTask]:
-    kept = {d.path: d for d in documents if d.is_kept and d.language == "python"}
-    repository = Repository({path: d.text for path, d in kept.items()},
-                            [d.path for d in documents if d.language == "python"], name)
-    dependencies = repository.dependencies()
-    position = {path: number for number, path in enumerate(dependency_order(dependencies))}
     lines = Counter(line for d in documents if d.is_kept for line in {line.strip() for line in d.text.splitlines()})
-    reachable = {path: _reachable(dependencies, path) for path in dependencies}
 
     def rank(*parts: object) -> bytes:
         return hashlib.sha256("\0".join(map(str, (settings.seed, name, *parts))).encode()).digest()
 
-    chosen: list[_Candidate] = []
+    tasks = [task for language in sorted(LANGUAGES) for task in _language_tasks(
+        name, [d for d in documents if d.language == language], language, lines, rank, settings)]
+    tasks.sort(key=lambda task: rank("repository", task.path, task.line))
+    return sorted(tasks[:settings.max_per_repository], key=lambda task: (task.path, task.line))
+
+
+def _language_tasks(name: str, documents: list[Document], language: str, lines: Counter[str],
+                    rank: Callable[..., bytes], settings: CrossFileSettings) -> Iterator[CrossFileTask]:
+    kept = {d.path: d for d in documents if d.is_kept}
+    repository = LANGUAGES[language]({path: d.text for path, d in kept.items()}, [d.path for d in documents], name)
+    dependencies = repository.dependencies()
+    position = {path: number for number, path in enumerate(dependency_order(dependencies))}
     for path in sorted(repository.files):
-        found = list(_candidates(repository, path, lines, settings)) if set(kept) - reachable[path] - {path} else []
+        reachable = _reachable(dependencies, path) | {path}
+        strangers = sorted(set(position) - reachable)
+        found = list(_candidates(repository, path, lines, settings)) if strangers else []
         found.sort(key=lambda candidate: rank(path, candidate.line))
-        chosen += found[:settings.max_per_file]
-    chosen.sort(key=lambda candidate: rank("repository", candidate.path, candidate.line))
-    tasks = []
-    for candidate in sorted(chosen[:settings.max_per_repository]):
-        path, use = candidate.path, candidate.use
-        needed = dependencies[path] | {use.definition}
-        strangers = sorted(set(position) - reachable[path] - needed - {path},
-                           key=lambda other: rank("other", path, candidate.line, other))[:len(needed)]
-        if strangers:
-            tasks.append(CrossFileTask(
-                name, path, candidate.line, use.kind, use.name, use.definition, use.definition_line,
-                prefix=path_comment(kept[path]) + kept[path].text[:use.start],
-                reference=kept[path].text[use.start:candidate.end],
-                dependencies=_context(kept, sorted(needed, key=position.__getitem__)),
-                others=_context(kept, sorted(strangers, key=position.__getitem__))))
-    return tasks
+        for candidate in found[:settings.max_per_file]:
+            use, needed = candidate.use, dependencies[path] | {candidate.use.definition}
+            others = sorted(set(strangers) - needed,
+                            key=lambda other: rank("other", path, candidate.line, other))[:len(needed)]
+            if others:
+                yield CrossFileTask(
+                    name, path, candidate.line, use.kind, use.name, use.definition, use.definition_line,
+                    prefix=path_comment(kept[path]) + kept[path].text[:use.start],
+                    reference=kept[path].text[use.start:candidate.end],
+                    dependencies=_context(kept, sorted(needed, key=position.__getitem__)),
+                    others=_context(kept, sorted(others, key=position.__getitem__)))
 
 
 def _context(kept: Mapping[str, Document], paths: Iterable[str]) -> tuple[ContextFile, ...]:
@@ -129,14 +132,14 @@ def _reachable(dependencies: Mapping[str, Collection[str]], start: str) -> set[s
     return seen
 
 
-def _candidates(repository: Repository, path: str, lines: Counter[str],
+def _candidates(repository: SourceRepository, path: str, lines: Counter[str],
                 settings: CrossFileSettings) -> Iterator[_Candidate]:
     """The lines of a file that may be asked for, in order, each with the first use that may."""
     file = repository.files[path]
     uses: dict[int, list[Use]] = defaultdict(list)
     for use in repository.uses(path):
-        uses[_line_of(file, use.start)].append(use)
-    code = _code_lines(file) if uses else {}
+        uses[file.line_of(use.start)].append(use)
+    code = file.code_lines() if uses else {}
     numbers = sorted(number for number, line in code.items() if not line.is_import)
     code_before = {number: before for before, number in enumerate(numbers)}
     for number in sorted(set(uses) & set(code_before)):
@@ -148,10 +151,10 @@ def _candidates(repository: Repository, path: str, lines: Counter[str],
             continue
         use = next((use for use in uses[number] if _may_be_asked(file, use, line, settings)), None)
         if use is not None:
-            yield _Candidate(path, number, use, line.end)
+            yield _Candidate(number, use, line.end)
 
 
-def _may_be_asked(file: PythonFile, use: Use, line: "_CodeLine", settings: CrossFileSettings) -> bool:
+def _may_be_asked(file: SourceFile, use: Use, line: CodeLine, settings: CrossFileSettings) -> bool:
     tokens = sum(start >= use.start for start in line.tokens)
     if (len(use.name) < settings.min_name_chars or line.end < use.end
             or not settings.min_reference_tokens <= tokens <= settings.max_reference_tokens
@@ -164,59 +167,3 @@ def _may_be_asked(file: PythonFile, use: Use, line: "_CodeLine", settings: Cross
         for start, end in file.import_spans:
             before = before[:start] + " " * (min(end, len(before)) - start) + before[end:]
     return settings.seen == "anywhere" or re.search(rf"(?<!\w){re.escape(use.name)}(?!\w)", before) is None
-
-
-def _line_of(file: PythonFile, offset: int) -> int:
-    """The line, from 1, that holds a character."""
-    low, high = 0, len(file.line_starts)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if file.line_starts[middle] <= offset else (low, middle)
-    return low + 1
-
-
-class _CodeLine(NamedTuple):
-    """A line with code on it: where its tokens start, and where the last ends (None: in a string, or joined by \\)."""
-
-    tokens: tuple[int, ...]
-    end: int | None
-    is_import: bool
-
-
-_NO_CODE = frozenset({tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
-                      tokenize.ENCODING, tokenize.ENDMARKER})
-
-
-def _code_lines(file: PythonFile) -> dict[int, _CodeLine]:
-    """The lines of a file that hold code, by number; docstrings and other statements that are strings are none."""
-    starts: dict[int, list[int]] = defaultdict(list)
-    ends: dict[int, int] = {}
-    open_strings: list[int] = []  # lines in which f-strings begin: several tokens where the parser is new enough
-    in_string: set[int] = set()
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(file.text, newline="").readline))
-    except (tokenize.TokenError, SyntaxError):
-        return {}
-    for token in tokens:
-        kind = tokenize.tok_name[token.type]
-        if token.type in _NO_CODE:
-            continue
-        first, last = token.start[0], token.end[0]
-        if kind in ("FSTRING_START", "TSTRING_START"):
-            open_strings.append(first)
-        elif kind in ("FSTRING_END", "TSTRING_END"):
-            first = open_strings.pop()
-        in_string.update(range(first, last))
-        starts[token.start[0]].append(file.line_starts[token.start[0] - 1] + token.start[1])
-        ends[last] = file.line_starts[last - 1] + token.end[1]
-    plain = {line for first, last in file.string_statements for line in range(first, last + 1)}
-    imports = {line for start, end in file.import_spans
-               for line in range(_line_of(file, start), _line_of(file, max(start, end - 1)) + 1)}
-    result = {}
-    for number in sorted(set(starts) | set(ends)):
-        if number not in plain:
-            end = ends.get(number)
-            joined = end is not None and file.text[end:end + 80].lstrip(" \t\f").startswith("\\")
-            result[number] = _CodeLine(tuple(starts.get(number, ())), None if joined or number in in_string else end,
-                                       number in imports)
-    return result

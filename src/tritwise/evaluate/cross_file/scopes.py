@@ -2,6 +2,7 @@
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -214,3 +215,48 @@ class _Reader(ast.NodeVisitor):
         self._in_fstring -= 1
 
     visit_TemplateStr = visit_JoinedStr  # noqa: N815
+
+
+def class_of_self(owner: Scope, argument: ast.arg) -> ast.ClassDef | None:
+    """The class whose method has this as its first argument, when the method is one that gets an instance or class."""
+    function = owner.node
+    if owner.parent is None or owner.parent.kind != "class" or not isinstance(
+            function, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    first = [*function.args.posonlyargs, *function.args.args][:1]
+    static = any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in function.decorator_list)
+    return owner.parent.node if first == [argument] and not static else None
+
+
+def class_names(node: ast.ClassDef, instance: bool) -> dict[str, int]:
+    """Names that a class statement defines, with their lines; `self.NAME = ...` of its methods with `instance`."""
+    names: dict[str, int] = {}
+    for statement in _statements(node.body):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.setdefault(statement.name, statement.lineno)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in targets:
+                for each in ast.walk(target):
+                    if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                        names.setdefault(each.id, each.lineno)
+    if instance:
+        for method in _statements(node.body):
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.args.args:
+                own = method.args.args[0].arg
+                for each in ast.walk(method):
+                    if (isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)
+                            and isinstance(each.value, ast.Name) and each.value.id == own):
+                        names.setdefault(each.attr, each.lineno)
+    return names
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of a block and of the conditions in it, not of functions and classes."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If | ast.Try | ast.With):
+            for block in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(statement, block, []))
+            for handler in getattr(statement, "handlers", []):
+                yield from _statements(handler.body)

@@ -25,8 +25,8 @@ from tritwise.common.progress import progress
 from tritwise.config.cross_file import CrossFileWindow
 from tritwise.engine import Model
 from tritwise.engine.text import TextCodec
-from tritwise.evaluate.cross_file import CrossFileTask
-from tritwise.evaluate.line_match import match
+from tritwise.evaluate.cross_file.line_match import match
+from tritwise.evaluate.cross_file.tasks import CrossFileTask
 from tritwise.evaluate.windows import Fed
 
 ARMS = ("alone", "dependencies", "definition", "others")

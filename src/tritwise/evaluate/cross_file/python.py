@@ -10,29 +10,17 @@ What cannot be told for sure is no use: a name that several things bind, a name 
 
 import ast
 import posixpath
-import re
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from tritwise.data.imports import Facts, dependencies, extract
-from tritwise.evaluate.cross_file_scopes import Binding, Chain, Scope, read_scopes
+from tritwise.data.imports import Facts, dependencies
+from tritwise.evaluate.cross_file.scopes import Binding, Chain, Scope, class_names, class_of_self
+from tritwise.evaluate.cross_file.source import PythonFile
+from tritwise.evaluate.cross_file.uses import Kind, Use
 
-Kind = Literal["imported", "attribute", "member"]
 _MOST_HOPS = 8  # imports of imports, bases of bases
-_NO_FACTS = Facts("python")
-
-
-class Use(NamedTuple):
-    """A cross-file name at characters [start, end) of a file, and the file and line (from 1) that define it."""
-
-    start: int
-    end: int
-    name: str
-    kind: Kind
-    definition: str
-    definition_line: int
+_Import = tuple[str, ...]  # as `Facts.imports` of Python holds it
 
 
 class Definition(NamedTuple):
@@ -46,36 +34,6 @@ class Definition(NamedTuple):
         return self.node is None
 
 
-class PythonFile:
-    """A parsed file: its module's scope, chains of names that are read, places of lines and imports.
-
-    Raises SyntaxError when the running interpreter cannot parse the text.
-    """
-
-    def __init__(self, path: str, text: str) -> None:
-        self.path, self.text = path, text
-        self.facts = extract("python", path, text.encode())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.tree = ast.parse(text)
-        self.scope, self.chains = read_scopes(self.tree)
-        # Lines as the parser counts them.
-        self.line_starts = [0, *(match.end() for match in re.finditer(r"\r\n?|\n", text))]
-        self.import_spans = sorted(
-            (self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset))
-            for node in ast.walk(self.tree) if isinstance(node, ast.Import | ast.ImportFrom))
-        # Docstrings, and strings that stand for comments: first and last lines.
-        statements = (node for node in ast.walk(self.tree) if isinstance(node, ast.Expr))
-        self.string_statements = [(node.lineno, node.end_lineno) for node in statements
-                                  if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
-
-    def offset(self, line: int, column: int) -> int:
-        """Characters before a place that the parser gives as a line from 1 and UTF-8 bytes."""
-        start = self.line_starts[line - 1]
-        part = self.text[start:start + column]
-        return start + (column if part.isascii() else len(self.text[start:].encode()[:column].decode()))
-
-
 class Repository:
     """The Python files of a repository, by path; `paths` are all that there are, those without a text too."""
 
@@ -87,8 +45,8 @@ class Repository:
             except SyntaxError:  # kept files parse; another interpreter's may not
                 continue
         self._paths, self._name = sorted({*texts, *paths}), name
-        self._target = lru_cache(None)(self._find_target)
-        self._class_names = lru_cache(None)(_class_names)
+        self._targets = self._find_targets()
+        self._class_names = lru_cache(None)(class_names)
 
     def dependencies(self) -> dict[str, set[str]]:
         """For each file the files that it imports, as they are ordered for training."""
@@ -102,11 +60,23 @@ class Repository:
         return sorted(use for use in found
                       if use.definition != path and file.text[use.start:use.end] == use.name)
 
-    def _find_target(self, directory: str, imported: tuple[str, ...]) -> str | None:
-        """The file that an import (as `Facts.imports` holds it) in a file of `directory` leads to."""
-        importer = posixpath.join(directory, "\0importer.py")  # so that the file itself can be a target
-        facts = dict.fromkeys(self.files, _NO_FACTS) | {importer: Facts("python", (imported,))}
-        return next(iter(dependencies(facts, paths=self._paths, repository=self._name)[importer]), None)
+    def _find_targets(self) -> dict[tuple[str, _Import], str | None]:
+        """The file that each import in a directory leads to, of all modules that import statements name.
+
+        This and `dependencies` are the only places that know how imports are resolved. Every import gets a file of its
+        own that imports nothing else, beside those that have it.
+        """
+        wanted: dict[tuple[str, _Import], str] = {}
+        for path, file in self.files.items():
+            directory = posixpath.dirname(path)
+            for node in file.import_nodes:
+                for level, names in _modules_of(node):
+                    wanted.setdefault((directory, _as_import(level, names)),
+                                      posixpath.join(directory, f"\0{len(wanted)}.py"))
+        facts = dict.fromkeys(self.files, Facts("python")) | {
+            importer: Facts("python", (imported,)) for (_, imported), importer in wanted.items()}
+        edges = dependencies(facts, paths=self._paths, repository=self._name)
+        return {key: next(iter(edges[importer]), None) for key, importer in wanted.items()}
 
     def _module(self, importer: str, level: int, names: tuple[str, ...]) -> str | None:
         """The file that is the module `names`, exactly, not one that is a beginning of it; of no names, the package."""
@@ -116,8 +86,7 @@ class Repository:
         if not names:
             package = posixpath.join(base, "__init__.py")
             return package if package in self.files else None
-        imported = (str(level), ".".join(names[:-1]), names[-1]) if level else ("0", ".".join(names))
-        found = self._target(posixpath.dirname(importer), imported)
+        found = self._targets[posixpath.dirname(importer), _as_import(level, names)]
         if found is None:
             return None
         stem = "/" + found.removesuffix("__init__.py").removesuffix(".py").removesuffix("/")
@@ -133,7 +102,7 @@ class Repository:
         if isinstance(node, ast.Import):
             path = self._module(file.path, 0, tuple(alias.name.split(".")))
             return None if path is None else Definition(path, None)
-        names = tuple(part for part in (node.module or "").split(".") if part)
+        names = _parts(node)
         module = self._module(file.path, node.level, names)
         if module is not None:
             found = self.define(module, alias.name, hops + 1)
@@ -159,7 +128,7 @@ class Repository:
     def _starred(self, file: PythonFile, name: str, hops: int) -> Definition | None:
         found: set[Definition | None] = set()
         for node in file.scope.stars:
-            module = self._module(file.path, node.level, tuple(p for p in (node.module or "").split(".") if p))
+            module = self._module(file.path, node.level, _parts(node))
             if module is not None and module != file.path and _is_public(self.files[module], name):
                 found.add(self.define(module, name, hops + 1))
         found.discard(None)
@@ -220,7 +189,7 @@ class Repository:
             found = self._class_of(file, node.value.func, owner)
             if found is not None and found.path != file.path:
                 yield from self._member_use(file, chain.attributes[0], [found], instance=True)
-        elif isinstance(node, ast.arg) and (own := _class_of_self(owner, node)) is not None:
+        elif isinstance(node, ast.arg) and (own := class_of_self(owner, node)) is not None:
             known = self.members(Definition(file.path, own), instance=True, inherited=False)
             if chain.attributes[0].attr not in known:
                 yield from self._member_use(file, chain.attributes[0], self._bases(Definition(file.path, own)),
@@ -282,6 +251,25 @@ class Repository:
                 return
 
 
+def _modules_of(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Level and dotted name of every module that a statement names or may name."""
+    if isinstance(node, ast.Import):
+        yield from ((0, tuple(alias.name.split("."))) for alias in node.names)
+        return
+    names = _parts(node)
+    if names:
+        yield node.level, names
+    yield from ((node.level, (*names, alias.name)) for alias in node.names if alias.name != "*")
+
+
+def _parts(node: ast.ImportFrom) -> tuple[str, ...]:
+    return tuple(part for part in (node.module or "").split(".") if part)
+
+
+def _as_import(level: int, names: tuple[str, ...]) -> _Import:
+    return (str(level), ".".join(names[:-1]), names[-1]) if level else ("0", ".".join(names))
+
+
 def _attribute_use(file: PythonFile, node: ast.Attribute, kind: Kind, path: str, line: int) -> Use:
     end = file.offset(node.end_lineno, node.end_col_offset)
     return Use(end - len(node.attr), end, node.attr, kind, path, line)
@@ -307,48 +295,3 @@ def _is_public(file: PythonFile, name: str) -> bool:
         except (ValueError, TypeError):
             pass
     return not name.startswith("_")
-
-
-def _class_of_self(owner: Scope, argument: ast.arg) -> ast.ClassDef | None:
-    """The class whose method has this as its first argument, when the method is one that gets an instance or class."""
-    function = owner.node
-    if owner.parent is None or owner.parent.kind != "class" or not isinstance(
-            function, ast.FunctionDef | ast.AsyncFunctionDef):
-        return None
-    first = [*function.args.posonlyargs, *function.args.args][:1]
-    static = any(isinstance(each, ast.Name) and each.id == "staticmethod" for each in function.decorator_list)
-    return owner.parent.node if first == [argument] and not static else None
-
-
-def _class_names(node: ast.ClassDef, instance: bool) -> dict[str, int]:
-    """Names that a class statement defines, with their lines; `self.NAME = ...` of its methods with `instance`."""
-    names: dict[str, int] = {}
-    for statement in _statements(node.body):
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.setdefault(statement.name, statement.lineno)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            for target in targets:
-                for each in ast.walk(target):
-                    if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
-                        names.setdefault(each.id, each.lineno)
-    if instance:
-        for method in _statements(node.body):
-            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.args.args:
-                own = method.args.args[0].arg
-                for each in ast.walk(method):
-                    if (isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)
-                            and isinstance(each.value, ast.Name) and each.value.id == own):
-                        names.setdefault(each.attr, each.lineno)
-    return names
-
-
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements of a block and of the conditions in it, not of functions and classes."""
-    for statement in body:
-        yield statement
-        if isinstance(statement, ast.If | ast.Try | ast.With):
-            for block in ("body", "orelse", "finalbody"):
-                yield from _statements(getattr(statement, block, []))
-            for handler in getattr(statement, "handlers", []):
-                yield from _statements(handler.body)

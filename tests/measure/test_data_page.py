@@ -12,16 +12,16 @@ def report(**changes) -> dict:
     split = {"tokens": 1234, "bytes_per_token": 3.5}
     return {
         "name": "corpus", "vocab_size": 32000, "splits": {"train": split, "held_out": split},
-        "funnel": [{"name": "sources", "repositories": 3, "files": 10, "bytes": 5_000_000},
-                   {"name": "rules", "repositories": 2, "files": 7, "bytes": 2_000_000}],
+        "repositories": {"found": 3, "kept": 2},
+        "funnel": [{"name": "all files", "files": 10, "bytes": 5_000_000},
+                   {"name": "filters", "files": 7, "bytes": 2_000_000}],
         "languages": [{"language": "python", "before": [5, 3_000_000], "after": [4, 1_500_000],
                        "paper_percent": 15.12}],
         "rules": [{"rule": "xml", "why": "an XML declaration", "stage": "rules", "files": 3, "bytes": 100,
                    "languages": {"python": [3, 100]},
                    "samples": [{"repository": "r", "path": "a.py", "language": "python", "size": 5, "detail": "7",
                                 "text": "<?xml"}]}],
-        "clusters": {"files": {"count": 1, "members": 2, "clusters": [
-            {"size": 2, "survivor": "r: a.py", "members": ["r: a.py", "s: b.py"]}]}},
+        "clusters": {"files with equal text": [{"members": 5, "kept": 1, "listed": ["r: a.py", "s: b.py"]}]},
         "graphs": [{"repository": "r", "order": ["b.py", "a.py"], "dependencies": {"a.py": ["b.py"], "b.py": []}}],
         "redacted": {"email": 3}, "licences": {"MIT": [4, 1_500_000], "": [3, 500_000]},
         "steps": [{"name": "read", "tasks": 4, "seconds": 2.0, "bytes": 5_000_000}],
@@ -31,7 +31,7 @@ def report(**changes) -> dict:
 def test_the_page_holds_the_numbers():
     page = data_page(report())
     text = re.sub(r"<[^>]*>", " ", page)
-    for expected in ("2.00 MB", "40.0 %", "15.12 %", "2.5", "2 alike", "1 dependencies, 0 of them", "32 000"):
+    for expected in ("2.00 MB", "40.0 %", "15.12 %", "2.5", "Found: 3 repositories", "Kept: 2", "5 alike, 1 kept", "and 3 more", "1 dependencies, 0 of them", "32 000"):
         assert re.search(re.escape(expected).replace("\\ ", "."), text), expected
     assert page.count("<section>") == 8
 
@@ -45,8 +45,7 @@ def test_nothing_that_comes_from_files_is_markup():
         rules=[base["rules"][0] | {"rule": HOSTILE, "why": HOSTILE, "samples": [sample],
                                    "languages": {HOSTILE: [1, 1]}}],
         languages=[base["languages"][0] | {"language": HOSTILE}],
-        clusters={HOSTILE: {"count": 1, "members": 1, "clusters": [
-            {"size": 1, "survivor": HOSTILE, "members": [HOSTILE]}]}},
+        clusters={HOSTILE: [{"members": 1, "kept": 1, "listed": [HOSTILE]}]},
         funnel=[base["funnel"][0], base["funnel"][1] | {"name": HOSTILE}],
         steps=[base["steps"][0] | {"name": HOSTILE}], hashes={HOSTILE: HOSTILE}))
     assert "<script" not in page
@@ -54,8 +53,8 @@ def test_nothing_that_comes_from_files_is_markup():
 
 
 def test_an_empty_corpus_has_a_page():
-    nothing = [{"name": "sources", "repositories": 0, "files": 0, "bytes": 0}]
-    page = data_page(report(funnel=nothing, languages=[], rules=[], clusters={}, graphs=[], redacted={}, licences={},
+    nothing = [{"name": "all files", "files": 0, "bytes": 0}]
+    page = data_page(report(funnel=nothing, repositories={"found": 0, "kept": 0}, languages=[], rules=[], clusters={}, graphs=[], redacted={}, licences={},
                             steps=[], splits={"train": {"tokens": 0, "bytes_per_token": None}}))
     assert "<h1>corpus: data</h1>" in page
 

@@ -82,7 +82,7 @@ class BuildReport:
     rules: list[dict[str, Any]]
     clusters: dict[str, Any]
     licences: dict[str, list[int]]
-    redacted: int
+    redacted: dict[str, int]
     hashes: dict[str, str]
     steps: list[StepTime] = field(compare=False)
 

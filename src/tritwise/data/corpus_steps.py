@@ -32,7 +32,7 @@ from tritwise.data.stages import (
 from tritwise.data.tally import Tally, add_tallies, sum_of
 
 # Raised when the code of a step changes what it writes.
-VERSIONS = {"scatter": 1, "read": 1, "dedup": 1, "screen": 1, "split": 1, "order": 1}
+VERSIONS = {"scatter": 1, "read": 2, "dedup": 1, "screen": 1, "split": 1, "order": 1}
 HELD_OUT = "held_out.json"
 SCATTERED = "scattered"
 
@@ -100,12 +100,13 @@ class Corpus:
         return [part_file(self.out / DOCUMENTS, number) for number in range(self.part_count)]
 
     def tally(self, work: Path) -> Tally:
-        """What was kept and dropped, with samples from where their texts still were."""
+        """What was kept and dropped, with samples from where their texts were and replacements from where they were made."""
         result = add_tallies(counts["tally"] for counts in each_count(work, self.order))
         read, screened = (add_tallies(counts["tally"] for counts in each_count(work, step))
                           for step in (self.read, self.screen))
         result["samples"] = read["samples"] | {rule: samples for rule, samples in screened["samples"].items()
                                                if rule not in read["samples"]}
+        result["redacted"] = read["redacted"]
         return result
 
     def held_out(self) -> frozenset[str]:

@@ -40,18 +40,18 @@ STAGES: dict[str, Callable[[DataRecipe, int, Path], list[Stage]]] = {
     "decontaminate": lambda data, seed, work: [Decontaminate(_saved_sets(data, work))],
     "order": lambda data, seed, work: [PutInOrder(data.order, seed)],
 }
-_WORK = ".work"
+WORK = ".work"
 
 
 def read_corpus(data: DataRecipe, out: Path, *, seed: int = 0, workers: int | None = None) -> Tally:
     """Read the sources of `data` into the corpus `out`: every file is a row, and nothing is filtered yet."""
-    out = _free(out)
+    out = free_directory(out)
     repositories = find_repositories(data.sources)
     tables = [repository for repository in repositories if repository.kind == "parquet"]
     rest = [repository for repository in repositories if repository.kind != "parquet"]
     parts = share_out(rest, seed, data.part_bytes)
     buckets = data.sources.buckets if tables else 0
-    scattered = out / _WORK / SCATTERED
+    scattered = out / WORK / SCATTERED
     key = _key("read", fingerprint(repositories), data.sources, data.max_repository_bytes, seed)
     steps = [Step("scatter", len(tables), partial(scatter_task, data, tables, scattered), key)] if tables else []
     steps.append(Step("read", len(parts) + buckets, partial(read_task, data, parts, scattered, out, []), key))
@@ -62,8 +62,8 @@ def run_stage(name: str, corpus: Path, out: Path, data: DataRecipe, *, seed: int
               workers: int | None = None) -> Tally:
     """Run one of `STAGES` over a corpus; returns the tally of what came out."""
     sources = part_files(corpus)
-    out = _free(out)
-    stages = STAGES[name](data, seed, out / _WORK)
+    out = free_directory(out)
+    stages = STAGES[name](data, seed, out / WORK)
     key = _key(name, _identity(sources), data, seed)
     return _finish(out, [Step(name, len(sources), partial(_transform, sources, out, stages, data), key)], workers)
 
@@ -71,31 +71,37 @@ def run_stage(name: str, corpus: Path, out: Path, data: DataRecipe, *, seed: int
 def dedup_corpus(corpus: Path, out: Path, data: DataRecipe, *, workers: int | None = None) -> Tally:
     """Drop duplicates of a corpus; `clusters.json` in `out` lists the largest groups."""
     sources = part_files(corpus)
-    out = _free(out)
+    out = free_directory(out)
     key = _key("dedup", _identity(sources), data.dedup, data.partitions)
-    folder = out / _WORK / key[:16]
+    folder = out / WORK / key[:16]
     steps = [Step(step.name, step.tasks, step.run, key, step.needless)
              for step in dedup.steps(sources, folder, data.dedup, data.partitions)]
-    run_steps(out / _WORK, steps, workers=workers)
+    run_steps(out / WORK, steps, workers=workers)
     shutil.copy(folder / "clusters.json", out / "clusters.json")
     return _finish(out, [Step("dedup", len(sources), partial(_drop_duplicates, sources, out, folder, data), key)],
                    workers)
 
 
-def _free(out: Path) -> Path:
-    """The directory to write to. Raises TritwiseError when a finished corpus stands there."""
+def free_directory(out: Path, work: str = WORK) -> Path:
+    """The directory to write to; nothing is made yet.
+
+    Raises TritwiseError when something stands there that is not what an unfinished stage left: a directory with `work`.
+    """
     out = Path(out)
-    if out.exists() and any(out.iterdir()) and not (out / _WORK).is_dir():
+    if out.exists() and (not out.is_dir() or any(out.iterdir()) and not (out / work).is_dir()):
         raise TritwiseError(f"{out} is in the way", why="it exists, and no unfinished stage left it",
                             fix="another directory, or move this one away")
-    (out / _WORK).mkdir(parents=True, exist_ok=True)
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise TritwiseError(f"{out} cannot be made", why=f"{above} is no directory")
     return out
 
 
 def _finish(out: Path, steps: list[Step], workers: int | None) -> Tally:
-    run_steps(out / _WORK, steps, workers=workers)
-    tally = add_tallies(counts["tally"] for counts in counts_of(out / _WORK, steps[-1]))
-    shutil.rmtree(out / _WORK)
+    (out / WORK).mkdir(parents=True, exist_ok=True)  # before any part: it says that what stands here is unfinished
+    run_steps(out / WORK, steps, workers=workers)
+    tally = add_tallies(counts["tally"] for counts in counts_of(out / WORK, steps[-1]))
+    shutil.rmtree(out / WORK)
     return tally
 
 
@@ -111,8 +117,10 @@ def _identity(parts: list[Path]) -> list[str]:
 def _saved_sets(data: DataRecipe, work: Path) -> Path:
     if not data.decontamination.sets:
         raise TritwiseError("no test sets are given", fix="--sets HumanEval.jsonl.gz, or data.decontamination.sets")
+    sets = load_sets(data.decontamination.sets, data.decontamination.rules)
     path = work / "test-sets.json"
-    load_sets(data.decontamination.sets, data.decontamination.rules).save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sets.save(path)
     return path
 
 

@@ -6,9 +6,10 @@ with the name of the rule and what decided.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from tritwise.config.data import ScreeningRecipe
@@ -20,7 +21,7 @@ from tritwise.data.imports import Facts, dependencies, extract
 from tritwise.data.imports.parse import SlowFileError
 from tritwise.data.order import Order, order_files
 from tritwise.data.read import drop
-from tritwise.data.rules import broken_rule, is_excluded, redact
+from tritwise.data.rules import broken_rule, by_kind, is_excluded, redact
 from tritwise.data.screening import heuristics, syntax
 from tritwise.data.screening.quality import QualityModel
 from tritwise.data.tally import Tally, tally
@@ -49,18 +50,19 @@ class Filter:
 
 @dataclass(frozen=True)
 class Redact:
-    """Secrets and personal data are replaced and counted; nothing is dropped."""
+    """Secrets and personal data are replaced and counted, by rule in `counts`; nothing is dropped."""
 
     settings: SecretSettings
 
-    def __call__(self, documents: Iterable[Document]) -> Iterator[Document]:
+    def __call__(self, documents: Iterable[Document], counts: Counter[str] | None = None) -> Iterator[Document]:
         for document in documents:
-            if document.is_kept:
-                text, found = redact(document.text, self.settings)
-                yield replace(document, text=text, redacted=document.redacted + sum(found.values())) if found else (
-                    document)
-            else:
+            text, found = redact(document.text, self.settings) if document.is_kept else ("", None)
+            if not found:
                 yield document
+                continue
+            if counts is not None:
+                counts.update(found)
+            yield replace(document, text=text, redacted=document.redacted + sum(found.values()))
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,10 @@ class _Samples:
 def write_part(out: Path, documents: Iterable[Document], stages: Sequence[Stage], secrets: SecretSettings) -> Tally:
     """Run stages over documents into the part `out`; returns the tally of what came out."""
     samples = _Samples(secrets)
+    replaced: Counter[str] = Counter()
     for stage in stages:
+        if isinstance(stage, Redact):
+            stage = partial(stage, counts=replaced)
         documents = samples.watch(stage, documents)
     rows: list[Document] = []
 
@@ -218,7 +223,7 @@ def write_part(out: Path, documents: Iterable[Document], stages: Sequence[Stage]
             yield document
 
     save_documents(out, counted())
-    return tally(rows, samples.texts)
+    return tally(rows, samples.texts) | {"redacted": by_kind(replaced)}
 
 
 def transform(source: Path, out: Path, stages: Sequence[Stage], secrets: SecretSettings) -> Tally:

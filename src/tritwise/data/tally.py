@@ -15,8 +15,11 @@ Tally = dict[str, Any]
 
 
 def empty_tally() -> Tally:
-    """`kept` {language: [files, bytes]}, `dropped` {rule: {language: [files, bytes]}}, `samples` {rule: [...]}."""
-    return {"kept": {}, "dropped": {}, "samples": {}, "licences": {}, "redacted": 0, "repositories": 0}
+    """`kept` {language: [files, bytes]}, `dropped` {rule: {language: [files, bytes]}}, `samples` {rule: [...]}.
+
+    `redacted` {kind: count} is of the step that redacts alone: rows of documents hold sums without kinds.
+    """
+    return {"kept": {}, "dropped": {}, "samples": {}, "licences": {}, "redacted": {}, "repositories": 0}
 
 
 def _count(table: dict[str, list[int]], key: str, size: int, files: int = 1) -> None:
@@ -37,7 +40,6 @@ def tally(documents: Iterable[Document], texts: Mapping[tuple[str, str], str] | 
             repositories.add(document.repository)
             _count(result["kept"], document.language, document.size)
             _count(result["licences"], document.licence or "", document.size)
-            result["redacted"] += document.redacted
             continue
         _count(result["dropped"].setdefault(document.dropped_by, {}), document.language, document.size)
         samples = result["samples"].setdefault(document.dropped_by, [])
@@ -62,7 +64,8 @@ def add_tallies(tallies: Iterable[Tally], *, most_samples: int = 5) -> Tally:
         for rule, samples in each["samples"].items():
             kept = result["samples"].setdefault(rule, [])
             kept += samples[:most_samples - len(kept)]
-        result["redacted"] += each["redacted"]
+        for kind, count in each["redacted"].items():
+            result["redacted"][kind] = result["redacted"].get(kind, 0) + count
         result["repositories"] += each["repositories"]
     return result
 

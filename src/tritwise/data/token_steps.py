@@ -22,6 +22,7 @@ from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps
 from tritwise.data.megatron import export_megatron
 from tritwise.data.shard_parts import open_shards, part_path
 from tritwise.data.shards import write_shard
+from tritwise.data.single import WORK, free_directory
 from tritwise.data.tokenizer import load_tokenizer, sample_evenly, train_tokenizer
 
 VERSIONS = {"tokenizer": 1, "tokens": 1}
@@ -199,11 +200,12 @@ def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, *,
 
     `megatron` writes all of them as one `train.bin` and `train.idx` besides.
     """
-    parts, out = part_files(corpus), Path(out)
+    parts, out = part_files(corpus), free_directory(out)
     key = sha256_bytes(canonical_json(["tokens", [sha256_file(part) for part in parts], _file_hash(str(tokenizer)),
                                        fim.model_dump(mode="json"), seed]).encode())
     step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, seed, key), key)
-    work = out / ".work"
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
     run_steps(work, [step], workers=workers)
     counts = counts_of(work, step)
     if megatron:

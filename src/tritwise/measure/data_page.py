@@ -12,6 +12,8 @@ _BLUE, _OTHER = "var(--series-1)", "var(--other)"
 # Languages that get a row of their own; the rest is one row.
 _MOST_LANGUAGES = 25
 _MOST_MEMBERS = 12
+_REDACTED = {"email": "e-mail addresses", "key": "keys and tokens", "password": "passwords",
+             "ip_address": "IP addresses"}
 
 
 def data_page(report: Data) -> str:
@@ -27,11 +29,12 @@ def _share(part: float, whole: float) -> str:
 
 
 def _header(report: Data) -> str:
-    funnel = report["funnel"]
-    first, last = funnel[0], funnel[-1]
-    return (f"<header><h1>{escape(report['name'])}: data</h1><p class=\"lead\">{number(first['repositories'])} "
-            f"repositories with {number(first['files'])} files, {size(first['bytes'])}; {size(last['bytes'])} of them "
-            f"kept, in {number(last['files'])} files of {number(last['repositories'])} repositories.</p></header>")
+    first, last = report["funnel"][0], report["funnel"][-1]
+    repositories = report["repositories"]
+    return (f"<header><h1>{escape(report['name'])}: data</h1><p class=\"lead\">Found: "
+            f"{number(repositories['found'])} repositories with {number(first['files'])} files, "
+            f"{size(first['bytes'])}. Kept: {number(repositories['kept'])} repositories with {number(last['files'])} "
+            f"files, {size(last['bytes'])}.</p></header>")
 
 
 def _cards(report: Data) -> str:
@@ -104,17 +107,18 @@ def _rules(rules: Sequence[Data]) -> str:
 def _clusters(clusters: Data) -> str:
     parts = []
     for level, found in clusters.items():
-        if not found["clusters"]:
+        if not found:
             continue
-        parts.append(f"<h3>{escape(level)}: {number(found['count'])} clusters with {number(found['members'])} "
-                     "members</h3>")
-        for cluster in found["clusters"]:
-            shown = cluster["members"][:_MOST_MEMBERS]
-            members = "".join(f"<li><code>{escape(member)}</code></li>" for member in shown)
-            more = f"<p>and {number(cluster['size'] - len(shown))} more</p>" if cluster["size"] > len(shown) else ""
-            parts.append(f"<details><summary>{number(cluster['size'])} alike, kept: <code>{escape(cluster['survivor'])}"
-                         f"</code></summary><ul>{members}</ul>{more}</details>")
-    return section("Duplicates", *parts) if parts else ""
+        parts.append(f"<h3>{escape(level[:1].upper() + level[1:])}: the largest groups</h3>")
+        for cluster in found:
+            first, *others = cluster["listed"][:_MOST_MEMBERS]
+            members = "".join(f"<li><code>{escape(member)}</code></li>" for member in (first, *others))
+            left = cluster["members"] - 1 - len(others)
+            more = f"<p class=\"note\">and {number(left)} more</p>" if left else ""
+            parts.append(f"<details><summary>{number(cluster['members'])} alike, {number(cluster['kept'])} kept: "
+                         f"<code>{escape(first)}</code></summary><ul>{members}</ul>{more}</details>")
+    return section("Duplicates", '<p class="note">The first of a group is kept, and with it each member that does not '
+                   "resemble one that is kept closely enough itself.</p>", *parts) if parts else ""
 
 
 def _graphs(graphs: Sequence[Data]) -> str:
@@ -132,10 +136,10 @@ def _graphs(graphs: Sequence[Data]) -> str:
 
 
 def _redactions(report: Data) -> str:
-    rows = [(kind, number(count)) for kind, count in report["redacted"].items() if count]
+    rows = [(_REDACTED.get(kind, kind), number(count)) for kind, count in report["redacted"].items() if count]
     licences = [(name or "none found", f"{number(files)} files, {size(total)}")
                 for name, (files, total) in report["licences"].items()]
-    parts = [f"<h3>Secrets and personal data replaced</h3>{facts(rows)}" if rows else "",
+    parts = [f"<h3>Secrets and personal data that were replaced</h3>{facts(rows)}" if rows else "",
              f"<h3>Licences of what was kept</h3>{facts(licences)}" if licences else ""]
     return section("Inside the files", *parts) if any(parts) else ""
 

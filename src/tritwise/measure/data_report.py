@@ -2,11 +2,13 @@
 
     name, command, vocab_size   what was built, and how to build it again
     funnel                      after each stage: name, files, bytes
-    repositories                found, kept
+    repositories                found, kept: their numbers
     splits                      per split what it holds (`tritwise.data.build.SplitCounts`)
-    languages, rules, clusters  tables (`tritwise.data.funnel`, `tritwise.data.dedup`)
+    languages, rules            tables (`tritwise.data.funnel`)
+    clusters                    by kind, the largest groups of duplicates: members, kept, listed (texts, the kept first)
     graphs                      of a few repositories: order of files, and what each depends on
-    licences, redacted          of what was kept
+    licences                    of what was kept: files and bytes
+    redacted                    replacements by kind, in what the filters left
     steps, hashes               seconds and bytes of each stage; SHA-256 of every file
 """
 
@@ -22,6 +24,8 @@ from tritwise.measure.data_page import data_page
 HTML, JSON = "data-report.html", "data-report.json"
 # Of the repositories with so many files, those with the most dependencies are drawn.
 _SMALLEST, _LARGEST, _DRAWN = 6, 60, 3
+# They are looked for in so many parts, evenly spaced: a page of a large corpus must not read all of it.
+_LOOKED_AT = 32
 _CLUSTERS = {"near_duplicate_repository": "repositories", "duplicate": "files with equal text",
              "near_duplicate": "files that are nearly equal"}
 
@@ -58,7 +62,8 @@ def _clusters(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 def _graphs(directory: Path) -> list[dict[str, Any]]:
     """The repositories that are drawn, chosen by their numbers of dependencies, then by name."""
     chosen: list[tuple[int, str, dict[str, Any]]] = []
-    for part in part_files(directory):
+    parts = part_files(directory)
+    for part in parts[::-(-len(parts) // _LOOKED_AT)]:
         for name, members in by_repository(read_documents(part)):
             order = [document.path for document in sorted(filter(_is_placed, members), key=lambda d: d.position or 0)]
             if not _SMALLEST <= len(order) <= _LARGEST:

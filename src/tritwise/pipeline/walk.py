@@ -44,12 +44,12 @@ def train_variant(recipe_path: Path, variant: str, out: Path | None = None) -> P
     return out / f"train-{variant}"
 
 
-def require(what: str, *packages: str) -> None:
+def require(what: str, *packages: str, extra: str = "train,report") -> None:
     """Raise TritwiseError with the command that installs them, when packages beyond the base are missing."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise TritwiseError(f"{what} needs {', '.join(missing)}", why="the base installation can run models only",
-                            fix="pip install 'tritwise[train,report]', or `make run` in the source directory")
+                            fix=f"pip install 'tritwise[{extra}]', or `make run` in the source directory")
 
 
 def stages_of(recipe: Recipe, out: Path) -> list[Stage]:

@@ -9,23 +9,29 @@
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
 from tritwise.cli.output import format_bytes, print_facts, print_json, print_table
 from tritwise.common.errors import TritwiseError
 from tritwise.config import DataRecipe, load_recipe
 from tritwise.pipeline.walk import require
 
-data = App(name="data", help_format="plaintext", default_parameter=Parameter(negative=()))
-quality = App(name="quality", help="Train a quality model.")
+_WHOLE, _STAGES, _OTHERS = (Group(title, sort_key=place) for place, title in enumerate(
+    ("The whole", "One stage, from a corpus to a new one; in the order of `build`", "Besides")))
+data = App(name="data", help_format="plaintext", default_parameter=Parameter(negative=()),
+           help_epilogue="A corpus is a directory of Parquet files: a row is a file with its text, or with the rule "
+                         "that dropped it. A stage that was stopped goes on when the same command is given again.")
+quality = App(name="quality", group=_OTHERS, help="Train a model that tells good files from bad ones.")
 data.command(quality)
 
 
-@data.command
+@data.command(group=_WHOLE, sort_key=0)
 def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = None,
           executor: Literal["local", "datatrove", "ray", "slurm"] = "local", option: tuple[str, ...] = (),
           json: bool = False) -> None:
-    """Build the data of a recipe: documents, tokenizer, token shards; a killed build goes on where it was.
+    """Make documents, tokenizer and token shards of a recipe.
+
+    A build that was stopped goes on when the same command is given again.
 
     Parameters
     ----------
@@ -42,19 +48,21 @@ def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = Non
     json
         Print the report as one JSON object.
     """
-    require("building data", "pyarrow", "tree_sitter")
+    _require("building data")
     from dataclasses import asdict
     from functools import partial
 
+    from tritwise.data.build import WORK
     from tritwise.data.build import build as build_data
     from tritwise.data.flow import cluster, run_steps
+    from tritwise.data.single import free_directory
 
-    loaded = load_recipe(recipe)
-    out = out or Path("runs") / loaded.name / "data"
+    loaded, options = load_recipe(recipe), _options(option)
+    out = free_directory(out or Path("runs") / loaded.name / "data", WORK)
     if executor == "local":
         run = partial(run_steps, workers=workers) if workers else None
     else:
-        run = partial(cluster.run_steps, executor=executor, workers=workers, options=_options(option))
+        run = partial(cluster.run_steps, executor=executor, workers=workers, options=options)
     report = asdict(build_data(loaded, out, run=run))
     if json:
         print_json(report)
@@ -68,10 +76,13 @@ def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = Non
     print(f"\ntritwise data report {out}")
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=0)
 def read(source: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
          json: bool = False) -> None:
-    """Read repositories into a corpus: each file a row, none of them filtered.
+    """Read repositories into a corpus.
+
+    Each file is a row. What is no source text (binary, generated, copied, minified) is named and dropped
+    ([data.sources]); rules come later.
 
     Parameters
     ----------
@@ -86,26 +97,29 @@ def read(source: Path, out: Path, /, *, recipe: Path | None = None, workers: int
     json
         Print the counts as one JSON object.
     """
-    require("reading repositories", "pyarrow", "tree_sitter")
+    _require("reading repositories")
     from tritwise.data.single import read_corpus
 
     settings = _settings(recipe)
-    sources = settings.sources.model_copy(update={"paths": (str(source),)})
-    _print(read_corpus(settings.model_copy(update={"sources": sources}), out, workers=workers), json)
+    sources = settings.sources.model_copy(update={"paths": (str(source),), "folders": (), "python_stdlib": False})
+    _print(read_corpus(settings.model_copy(update={"sources": sources}), out, seed=_seed(recipe), workers=workers),
+           json)
 
 
 def _stage(name: str, corpus: Path, out: Path, settings: DataRecipe, workers: int | None, json: bool,
            seed: int = 0) -> None:
-    require("the stages of data", "pyarrow", "tree_sitter")
+    _require("the stages of data")
     from tritwise.data.single import run_stage
 
     _print(run_stage(name, corpus, out, settings, seed=seed, workers=workers), json)
 
 
-@data.command(name="filter")
+@data.command(name="filter", group=_STAGES, sort_key=1)
 def filter_(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
             json: bool = False) -> None:
-    """Drop what the rule filters drop ([data.filters]).
+    """Drop files by rules on their text.
+
+    Long lines, few letters, encoded data, tiny files and others ([data.filters]).
 
     Parameters
     ----------
@@ -123,10 +137,12 @@ def filter_(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: 
     _stage("filter", corpus, out, _settings(recipe), workers, json)
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=2)
 def redact(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
            json: bool = False) -> None:
-    """Replace secrets and personal data ([data.secrets]).
+    """Replace secrets and personal data in texts.
+
+    E-mail and IP addresses, keys, passwords ([data.secrets]); each becomes a placeholder such as <EMAIL>.
 
     Parameters
     ----------
@@ -144,9 +160,12 @@ def redact(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: i
     _stage("redact", corpus, out, _settings(recipe), workers, json)
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=3)
 def facts(corpus: Path, out: Path, /, *, workers: int | None = None, json: bool = False) -> None:
-    """Parse each file once, for dependencies and syntax; `order` and `screen` use what is found.
+    """Parse files; `screen` and `order` use what is found.
+
+    What a file names and needs, and how much of it is wrong syntax. Without it `screen` judges the syntax of Python
+    alone, and `order` knows no dependency.
 
     Parameters
     ----------
@@ -162,10 +181,13 @@ def facts(corpus: Path, out: Path, /, *, workers: int | None = None, json: bool 
     _stage("facts", corpus, out, DataRecipe(), workers, json)
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=4)
 def dedup(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
           curve: bool = False, json: bool = False) -> None:
-    """Drop equal files and nearly equal repositories and files ([data.dedup]).
+    """Drop equal and nearly equal files and repositories.
+
+    Repositories first, then files with equal text, then nearly equal ones ([data.dedup]). clusters.json in the new
+    corpus lists the largest groups.
 
     Parameters
     ----------
@@ -182,7 +204,7 @@ def dedup(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: in
     json
         Print the counts as one JSON object.
     """
-    require("the stages of data", "pyarrow")
+    _require("the stages of data")
     from tritwise.data.single import dedup_corpus
 
     settings = _settings(recipe)
@@ -194,10 +216,12 @@ def dedup(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: in
     _print(dedup_corpus(corpus, out, settings, workers=workers), json)
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=5)
 def screen(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
            json: bool = False) -> None:
-    """Drop wrong syntax, unreadable code and what a quality model scores low ([data.screening]).
+    """Drop wrong syntax, unreadable code, low quality.
+
+    By the parser, by heuristics, and by a quality model when there is one ([data.screening]).
 
     Parameters
     ----------
@@ -215,10 +239,12 @@ def screen(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: i
     _stage("screen", corpus, out, _settings(recipe), workers, json)
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=6)
 def decontaminate(corpus: Path, out: Path, /, *, sets: tuple[Path, ...] = (), recipe: Path | None = None,
                   workers: int | None = None, json: bool = False) -> None:
-    """Drop files that hold a part of a test set ([data.decontamination]).
+    """Drop files that hold a part of a test set.
+
+    Any 10 words in a row of HumanEval, MBPP, GSM8K, MATH or other sets, or a short test string ([data.decontamination]).
 
     Parameters
     ----------
@@ -242,10 +268,13 @@ def decontaminate(corpus: Path, out: Path, /, *, sets: tuple[Path, ...] = (), re
     _stage("decontaminate", corpus, out, settings, workers, json)
 
 
-@data.command
-def order(corpus: Path, out: Path, /, *, by: Literal["topological", "path", "random"] = "topological", seed: int = 0,
-          workers: int | None = None, json: bool = False) -> None:
-    """Put the files of each repository in order, dependencies first.
+@data.command(group=_STAGES, sort_key=7)
+def order(corpus: Path, out: Path, /, *, by: Literal["topological", "path", "random"] | None = None,
+          seed: int | None = None, recipe: Path | None = None, workers: int | None = None,
+          json: bool = False) -> None:
+    """Put files of a repository in order, dependencies first.
+
+    Dependencies are found from what `facts` left ([data] order).
 
     Parameters
     ----------
@@ -254,21 +283,27 @@ def order(corpus: Path, out: Path, /, *, by: Literal["topological", "path", "ran
     out
         The corpus to write.
     by
-        What the order follows.
+        What the order follows; data.order of the recipe, or topological, when not given.
     seed
-        Of the random order.
+        Of the random order; the recipe's, or 0, when not given.
+    recipe
+        Where the settings are; the defaults when not given.
     workers
         Tasks at once; all cores when not given.
     json
         Print the counts as one JSON object.
     """
-    _stage("order", corpus, out, DataRecipe(order=by), workers, json, seed)
+    settings = _settings(recipe)
+    settings = settings.model_copy(update={"order": by or settings.order})
+    _stage("order", corpus, out, settings, workers, json, _seed(recipe) if seed is None else seed)
 
 
-@data.command
+@data.command(group=_STAGES, sort_key=8)
 def tokenizer(corpus: Path, out: Path, /, *, vocab_size: int = 32_000, pattern: str = "code",
-              max_bytes: int = 50_000_000) -> None:
-    """Train a byte-level BPE on the kept documents; writes a tokenizer.json.
+              max_bytes: int = 50_000_000, json: bool = False) -> None:
+    """Train a byte-level BPE; writes a tokenizer.json.
+
+    On the kept documents that are not held out.
 
     Parameters
     ----------
@@ -282,18 +317,25 @@ def tokenizer(corpus: Path, out: Path, /, *, vocab_size: int = 32_000, pattern: 
         How text is cut before merges.
     max_bytes
         How much text is learned from; an evenly spaced sample beyond it.
+    json
+        Print the number of entries as one JSON object.
     """
-    require("the stages of data", "pyarrow")
+    _require("the stages of data")
     from tritwise.data.token_steps import train_on
 
     trained = train_on(corpus, out, vocab_size=vocab_size, pattern=pattern, max_bytes=max_bytes)
+    if json:
+        print_json({"entries": trained})
+        return
     print_facts([("entries", f"{trained:,}")], title=str(out))
 
 
-@data.command
-def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Path | None = None, seed: int = 0,
-           workers: int | None = None, megatron: bool = False, json: bool = False) -> None:
-    """Write the kept documents of a corpus as token shards, a share of them in FIM form ([data.fim]).
+@data.command(group=_STAGES, sort_key=9)
+def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Path | None = None,
+           seed: int | None = None, workers: int | None = None, megatron: bool = False, json: bool = False) -> None:
+    """Write token shards, a share of documents in FIM form.
+
+    Of the kept documents that are not held out; FIM is fill-in-the-middle ([data.fim]).
 
     Parameters
     ----------
@@ -306,7 +348,7 @@ def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Path | None =
     recipe
         Where the settings are; the defaults when not given.
     seed
-        Of the documents that are turned.
+        Of the documents that are turned; the recipe's, or 0, when not given.
     workers
         Tasks at once; all cores when not given.
     megatron
@@ -314,20 +356,22 @@ def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Path | None =
     json
         Print the counts as one JSON object.
     """
-    require("the stages of data", "pyarrow")
+    _require("the stages of data")
     from tritwise.data.token_steps import encode_corpus
 
-    counts = encode_corpus(corpus, out, tokenizer, _settings(recipe).fim, seed=seed, workers=workers,
-                           megatron=megatron)
+    counts = encode_corpus(corpus, out, tokenizer, _settings(recipe).fim, workers=workers,
+                           seed=_seed(recipe) if seed is None else seed, megatron=megatron)
     if json:
         print_json(counts)
         return
     print_facts([(name.replace("_", " "), f"{value:,}") for name, value in counts.items()], title=str(out))
 
 
-@data.command
+@data.command(group=_WHOLE, sort_key=1)
 def report(directory: Path, /, *, command: str = "", json: bool = False) -> None:
-    """Write the page of a data directory: funnel, languages, drops with samples, duplicates, dependency graphs.
+    """Write a page of what came in and what was kept.
+
+    The funnel, languages, drops with samples, duplicates, dependency graphs: data-report.html in the directory.
 
     Parameters
     ----------
@@ -338,7 +382,7 @@ def report(directory: Path, /, *, command: str = "", json: bool = False) -> None
     json
         Print the page's numbers as one JSON object.
     """
-    require("the report of data", "pyarrow", "tree_sitter")
+    _require("the report of data")
     from tritwise.measure.data_report import data_report, write_data_report
 
     if json:
@@ -348,10 +392,12 @@ def report(directory: Path, /, *, command: str = "", json: bool = False) -> None
     print(f"{page}\n{page.resolve().as_uri()}")
 
 
-@data.command
+@data.command(group=_OTHERS)
 def contamination(corpus: Path, /, *, against: tuple[Path, ...], recipe: Path | None = None,
                   json: bool = False) -> None:
-    """Report how much of test sets stands in a corpus, and where; nothing is changed.
+    """Count what of test sets stands in a corpus.
+
+    How many items of each set, in which files; nothing is changed.
 
     Parameters
     ----------
@@ -364,7 +410,7 @@ def contamination(corpus: Path, /, *, against: tuple[Path, ...], recipe: Path | 
     json
         Print the report as one JSON object.
     """
-    require("the stages of data", "pyarrow")
+    _require("the stages of data")
     from dataclasses import asdict
 
     from tritwise.data.contamination import contamination_report
@@ -374,7 +420,7 @@ def contamination(corpus: Path, /, *, against: tuple[Path, ...], recipe: Path | 
     sets = load_sets(map(str, against), _settings(recipe).decontamination.rules)
     found = contamination_report((d for part in part_files(corpus) for d in read_documents(part) if d.is_kept), sets)
     if json:
-        print_json([asdict(each) for each in found])
+        print_json({"sets": [asdict(each) for each in found]})
         return
     print_table(["set", "items", "items hit", "files"],
                 [[each.set, f"{each.items:,}", f"{len(each.hit_items):,}", f"{len(each.files):,}"] for each in found])
@@ -386,7 +432,9 @@ def contamination(corpus: Path, /, *, against: tuple[Path, ...], recipe: Path | 
 
 @quality.command(name="train")
 def train_quality(good: Path, bad: Path, out: Path, /, *, json: bool = False) -> None:
-    """Train the model that `data.screening.quality_model` names, on a corpus of good and one of bad files.
+    """Train a quality model on good and bad files.
+
+    The model is what data.screening.quality_model names; `screen` drops what it scores low.
 
     Parameters
     ----------
@@ -399,7 +447,7 @@ def train_quality(good: Path, bad: Path, out: Path, /, *, json: bool = False) ->
     json
         Print how it does on held-out files as one JSON object.
     """
-    require("the stages of data", "pyarrow")
+    _require("the stages of data")
     from dataclasses import asdict
 
     from tritwise.data.documents import part_files, read_documents
@@ -418,8 +466,16 @@ def train_quality(good: Path, bad: Path, out: Path, /, *, json: bool = False) ->
                  ("calibration error", f"{found.calibration_error:.4f}")], title=str(out))
 
 
+def _require(what: str) -> None:
+    require(what, "pyarrow", "tree_sitter", "ahocorasick", "tiktoken", extra="data")
+
+
 def _settings(recipe: Path | None) -> DataRecipe:
     return DataRecipe() if recipe is None else load_recipe(recipe).data
+
+
+def _seed(recipe: Path | None) -> int:
+    return 0 if recipe is None else load_recipe(recipe).seed
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, str | int | float]:
@@ -445,3 +501,7 @@ def _print(tally: dict, json: bool) -> None:
                 [["kept", f"{files:,}", format_bytes(size)],
                  *[[f"dropped by {rule}", f"{sum_of(languages)[0]:,}", format_bytes(sum_of(languages)[1])]
                    for rule, languages in tally["dropped"].items()]])
+    replaced = [(kind.replace("_", " "), f"{count:,}") for kind, count in tally["redacted"].items() if count]
+    if replaced:
+        print()
+        print_facts(replaced, title="replaced")

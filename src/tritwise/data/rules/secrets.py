@@ -6,7 +6,7 @@ looks real would teach a model to invent addresses. Nothing in a placeholder can
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from tritwise.data.rules import addresses, keys
 from tritwise.data.rules.keys import Found
 
 _DEFAULTS = SecretSettings()
+# What a report counts: a kind for each placeholder. Every rule that is not here finds keys.
+KINDS = ("email", "key", "password", "ip_address")
+_KIND = {"email": "email", "ipv4": "ip_address", "ipv6": "ip_address", "password": "password",
+         "url_password": "password"}
 
 # Four lower-cased bytes -> the rules to try where they begin. One pass over a file looks all of them up at once.
 _Rule = Callable[[bytes, int, SecretSettings], list[Found]]
@@ -59,6 +63,14 @@ def redact(text: str, settings: SecretSettings = _DEFAULTS) -> tuple[str, Counte
         counts.update(each.rule for each in found)
         content = _replaced(content, found)
     return (content.decode("utf-8", "surrogatepass") if counts else text), counts
+
+
+def by_kind(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts of `redact` by what the placeholders say, one for each of `KINDS`."""
+    result = dict.fromkeys(KINDS, 0)
+    for rule, count in counts.items():
+        result[_KIND.get(rule, "key")] += count
+    return result
 
 
 def _find(content: bytes, settings: SecretSettings) -> list[Found]:

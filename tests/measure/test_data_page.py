@@ -31,7 +31,8 @@ def report(**changes) -> dict:
 def test_the_page_holds_the_numbers():
     page = data_page(report())
     text = re.sub(r"<[^>]*>", " ", page)
-    for expected in ("2.00 MB", "40.0 %", "15.12 %", "2.5", "Found: 3 repositories", "Kept: 2", "5 alike, 1 kept", "and 3 more", "1 dependencies, 0 of them", "32 000"):
+    for expected in ("2.00 MB", "40.0 %", "15.12 %", "2.5", "Found: 3 repositories", "Kept: 2",
+                     "5 alike, 1 kept", "and 3 more", "1 dependencies, 0 of them", "32 000"):
         assert re.search(re.escape(expected).replace("\\ ", "."), text), expected
     assert page.count("<section>") == 8
 
@@ -54,7 +55,8 @@ def test_nothing_that_comes_from_files_is_markup():
 
 def test_an_empty_corpus_has_a_page():
     nothing = [{"name": "all files", "files": 0, "bytes": 0}]
-    page = data_page(report(funnel=nothing, repositories={"found": 0, "kept": 0}, languages=[], rules=[], clusters={}, graphs=[], redacted={}, licences={},
+    page = data_page(report(funnel=nothing, repositories={"found": 0, "kept": 0},
+                            languages=[], rules=[], clusters={}, graphs=[], redacted={}, licences={},
                             steps=[], splits={"train": {"tokens": 0, "bytes_per_token": None}}))
     assert "<h1>corpus: data</h1>" in page
 

@@ -100,7 +100,7 @@ class Corpus:
         return [part_file(self.out / DOCUMENTS, number) for number in range(self.part_count)]
 
     def tally(self, work: Path) -> Tally:
-        """What was kept and dropped, with samples from where their texts were and replacements from where they were made."""
+        """What was kept and dropped; samples and replacements are those of the steps that made them."""
         result = add_tallies(counts["tally"] for counts in each_count(work, self.order))
         read, screened = (add_tallies(counts["tally"] for counts in each_count(work, step))
                           for step in (self.read, self.screen))

@@ -99,7 +99,7 @@ class Corpus:
         return [part_file(self.out / DOCUMENTS, number) for number in range(self.part_count)]
 
     def tally(self, work: Path) -> Tally:
-        """What was kept and dropped, with samples from where their texts still were and replacements where they were."""
+        """What was kept and dropped, with samples and replacements from the steps that still had the texts."""
         result = add_tallies(counts["tally"] for counts in counts_of(work, self.order))
         read, screened = (add_tallies(counts["tally"] for counts in counts_of(work, step))
                           for step in (self.read, self.screen))

@@ -87,7 +87,7 @@ def free_directory(out: Path, work: str = WORK) -> Path:
     Raises TritwiseError when something stands there that is not what an unfinished stage left: a directory with `work`.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir()) and not (out / work).is_dir()):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / work).is_dir())):
         raise TritwiseError(f"{out} is in the way", why="it exists, and no unfinished stage left it",
                             fix="another directory, or move this one away")
     above = next(parent for parent in out.absolute().parents if parent.exists())

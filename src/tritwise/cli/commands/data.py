@@ -244,7 +244,8 @@ def decontaminate(corpus: Path, out: Path, /, *, sets: tuple[Path, ...] = (), re
                   workers: int | None = None, json: bool = False) -> None:
     """Drop files that hold a part of a test set.
 
-    Any 10 words in a row of HumanEval, MBPP, GSM8K, MATH or other sets, or a short test string ([data.decontamination]).
+    Any 10 words in a row of HumanEval, MBPP, GSM8K, MATH or other sets, or a short test string
+    ([data.decontamination]).
 
     Parameters
     ----------

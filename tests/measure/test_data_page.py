@@ -32,7 +32,7 @@ def report(**changes) -> dict:
 def test_the_page_holds_the_numbers():
     page = data_page(report())
     text = re.sub(r"<[^>]*>", " ", page)
-    for expected in ("2.00 MB", "40.0 %", "15.12 %", "2.5", "2 files, 1 dependencies", "32 000",
+    for expected in ("2.00 MB", "40.0\u00a0%", "15.12 %", "2.5", "2 files, 1 dependencies", "32 000",
                      "Found: 3 repositories", "Kept: 2 repositories", "5 alike, 1 kept", "and 3 more"):
         assert re.search(re.escape(expected).replace("\\ ", "."), text), expected
     assert page.count("<section>") == 8

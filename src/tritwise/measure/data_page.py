@@ -11,7 +11,7 @@ Data = Mapping[str, Any]
 _BLUE, _OTHER = "var(--series-1)", "var(--other)"
 # Languages that get a row of their own; the rest is one row.
 _MOST_LANGUAGES = 25
-_MOST_MEMBERS = 12
+_MOST_GROUPS, _MOST_MEMBERS = 10, 12
 # What the stages drop; `tritwise.data.funnel` names them.
 _STAGES = {
     "all files": "as they were found",
@@ -34,7 +34,7 @@ def data_page(report: Data) -> str:
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
+    return f"{100 * part / whole:.1f}\u00a0%" if whole else ""
 
 
 def _header(report: Data) -> str:
@@ -53,7 +53,7 @@ def _cards(report: Data) -> str:
     cards = [
         ("Bytes kept", *size(last["bytes"]).split(" "), f"{_share(last['bytes'], first['bytes'])} of what came in"),
         ("Files kept", number(last["files"]), "", f"of {number(first['files'])}"),
-        ("Tokens", number(tokens), "", ", ".join(f"{escape(name)} {number(split['tokens'])}"
+        ("Tokens", number(tokens), "", ", ".join(f"{escape(name.replace('_', ' '))}\u00a0{number(split['tokens'])}"
                                                  for name, split in splits.items())),
         ("Bytes a token", number(splits["train"]["bytes_per_token"] or 0), "",
          f"{number(report['vocab_size'])} tokens in the vocabulary"),
@@ -131,15 +131,15 @@ def _clusters(clusters: Data) -> str:
         if not found:
             continue
         parts.append(f"<h3>{escape(level[:1].upper() + level[1:])}: the largest groups</h3>")
-        for cluster in found:
+        for cluster in found[:_MOST_GROUPS]:
             first, *others = cluster["listed"][:_MOST_MEMBERS]
             members = "".join(f"<li><code>{escape(member)}</code></li>" for member in (first, *others))
             left = cluster["members"] - 1 - len(others)
             more = f"<p class=\"note\">and {number(left)} more</p>" if left else ""
             parts.append(f"<details><summary>{number(cluster['members'])} alike, {number(cluster['kept'])} kept: "
                          f"<code>{escape(first)}</code></summary><ul>{members}</ul>{more}</details>")
-    return section("Duplicates", '<p class="note">The first of a group is kept, and with it each member that does not '
-                   "resemble one that is kept closely enough itself.</p>", *parts) if parts else ""
+    return section("Duplicates", '<p class="note">The first of a group is kept, and so is each member that resembles no '
+                   "kept one closely enough.</p>", *parts) if parts else ""
 
 
 def _graphs(graphs: Sequence[Data]) -> str:
@@ -157,8 +157,8 @@ def _graphs(graphs: Sequence[Data]) -> str:
         parts.append(f"<details{' open' if not parts else ''}><summary><code>{escape(name)}</code>, "
                      f"{escape(graph['language'])}: {counts}</summary><figure>{drawing}</figure></details>")
     return section("Order of files", '<p class="note">From top to bottom as the model reads them; an arc joins a file '
-                   "with one below it that depends on it. Of each repository the folder with the most "
-                   "dependencies.</p>", *parts) if parts else ""
+                   "with one below it that depends on it, in orange where a cycle sets the order aside. Of each "
+                   "repository the folder with the most dependencies.</p>", *parts) if parts else ""
 
 
 def _redactions(report: Data) -> str:

@@ -14,8 +14,8 @@ from tritwise.data import plan as plan_module
 STAGES = ("read", "filter", "redact", "facts", "dedup", "screen", "decontaminate", "order")
 VERBS = ("build", "report", *STAGES, "tokenizer", "tokens", "contamination")
 PROBLEM = ("from typing import List\n\n\ndef has_close_elements(numbers: List[float], threshold: float) -> bool:\n"
-           '    """ Check if in given list of numbers, are any two numbers closer to each other than given threshold.'
-           '"""\n')
+           '    """ Check if in given list of numbers, are any two numbers closer to each other than given threshold.\n'
+           '    """\n')
 
 
 def _module(name: str, count: int, needs: str = "") -> str:
@@ -181,8 +181,7 @@ def test_the_report_of_a_build_is_a_page_with_its_numbers(made, capsys):
     run("report", made / "built", "--command", "tritwise data build tiny.toml")
     page = (made / "built" / "data-report.html").read_text()
     assert str(made / "built" / "data-report.html") in capsys.readouterr().out
-    for expected in ("tiny: data", "near_duplicate", "HumanEval/0", "e-mail addresses",
-                     "tritwise data build tiny.toml"):
+    for expected in ("tiny: data", "near_duplicate", "HumanEval/0", "e-mail addresses", "data build tiny.toml"):
         assert expected in page, expected
     run("report", made / "built", "--json")
     assert json.loads(capsys.readouterr().out)["repositories"] == {"found": 5, "kept": 4}

@@ -38,6 +38,19 @@ def test_wrong_bytes_are_those_of_errors_and_one_for_each_token_that_is_missing(
     assert 0 < wrong_bytes(parse("java", inside)) < 10
 
 
+
+def test_functions_that_were_parsed_inside_an_error_are_not_wrong():
+    # A brace for each of two branches of the preprocessor: the parser never finds the end, all is one ERROR node.
+    functions = "".join(f"inline int area_{i}(int w, int h) {{\n  return w * h + {i};\n}}\n" for i in range(20))
+    content = ("int f() {\n#if A\n if (a) {\n#else\n if (b) {\n#endif\n}\n}\n" + functions).encode()
+    for language in ("c", "c++"):
+        tree = parse(language, content)
+        errors = (node for node in tree.root_node.children if node.is_error)
+        assert sum(node.end_byte - node.start_byte for node in errors) > len(content) - 5
+        assert 0 < wrong_bytes(tree) < 0.03 * len(content)
+    assert wrong_bytes(parse("c", b"Some prose, with a comma. Then: more of it! " * 20)) > 400
+
+
 def test_captures_are_bytes_of_the_file_even_behind_other_alphabets():
     content = 'String s = "日本é";\nclass Ü { Größe g; }\n'.encode()
     found = captures("java", "(class_declaration name: (_) @name) (type_identifier) @type", parse("java", content))

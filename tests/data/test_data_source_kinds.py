@@ -27,7 +27,8 @@ def test_copies_of_other_projects_are_told_by_their_path(path):
 
 
 @pytest.mark.parametrize("path", [
-    "src/vendor.py", "vendors.go", "src/deps/a.c", "dist/a.py", "externally/a.c", "my_node_modules/a.js",
+    "src/vendor.py", "vendors.go", "src/test/java/org/x/external/A.java", "a/src/main/kotlin/x/vendor/B.kt",
+    "src/deps/a.c", "dist/a.py", "externally/a.c", "my_node_modules/a.js",
     "src/moment.js",
     "missing.py", "src/compiler.c", "react-native.js", "app/jquery_plugin.js", "packages/core/a.ts", "podspec/a.rb"])
 def test_names_that_only_look_like_them_are_kept(path):

@@ -22,7 +22,8 @@ def report(**changes) -> dict:
                    "samples": [{"repository": "r", "path": "a.py", "language": "python", "size": 5, "detail": "7",
                                 "text": "<?xml"}]}],
         "clusters": {"files with equal text": [{"members": 5, "kept": 1, "listed": ["r: a.py", "s: b.py"]}]},
-        "graphs": [{"repository": "r", "order": ["b.py", "a.py"], "dependencies": {"a.py": ["b.py"], "b.py": []}}],
+        "graphs": [{"repository": "r", "folder": "", "language": "python", "order": ["b.py", "a.py"],
+                    "dependencies": {"a.py": ["b.py"], "b.py": []}}],
         "redacted": {"email": 3}, "licences": {"MIT": [4, 1_500_000], "": [3, 500_000]},
         "steps": [{"name": "read", "tasks": 4, "seconds": 2.0, "bytes": 5_000_000}],
         "hashes": {"tokenizer.json": "ab"}, "command": "tritwise data build recipe.toml"} | changes
@@ -31,15 +32,16 @@ def report(**changes) -> dict:
 def test_the_page_holds_the_numbers():
     page = data_page(report())
     text = re.sub(r"<[^>]*>", " ", page)
-    for expected in ("2.00 MB", "40.0 %", "15.12 %", "2.5", "Found: 3 repositories", "Kept: 2",
-                     "5 alike, 1 kept", "and 3 more", "1 dependencies, 0 of them", "32 000"):
+    for expected in ("2.00 MB", "40.0\u00a0%", "15.12 %", "2.5", "2 files, 1 dependencies", "32 000",
+                     "Found: 3 repositories", "Kept: 2 repositories", "5 alike, 1 kept", "and 3 more"):
         assert re.search(re.escape(expected).replace("\\ ", "."), text), expected
     assert page.count("<section>") == 8
 
 
 def test_nothing_that_comes_from_files_is_markup():
     base = report()
-    graph = {"repository": HOSTILE, "order": [HOSTILE, "a"], "dependencies": {HOSTILE: ["a"], "a": []}}
+    graph = {"repository": HOSTILE, "folder": f"{HOSTILE}/", "language": HOSTILE, "order": [HOSTILE, "a"],
+             "dependencies": {HOSTILE: ["a"], "a": []}}
     sample = dict.fromkeys(("repository", "path", "language", "detail", "text"), HOSTILE) | {"size": 1}
     page = data_page(report(
         name=HOSTILE, graphs=[graph], command=HOSTILE, redacted={HOSTILE: 1}, licences={HOSTILE: [1, 1]},
@@ -55,9 +57,9 @@ def test_nothing_that_comes_from_files_is_markup():
 
 def test_an_empty_corpus_has_a_page():
     nothing = [{"name": "all files", "files": 0, "bytes": 0}]
-    page = data_page(report(funnel=nothing, repositories={"found": 0, "kept": 0},
-                            languages=[], rules=[], clusters={}, graphs=[], redacted={}, licences={},
-                            steps=[], splits={"train": {"tokens": 0, "bytes_per_token": None}}))
+    page = data_page(report(funnel=nothing, repositories={"found": 0, "kept": 0}, languages=[], rules=[], clusters={},
+                            graphs=[], redacted={}, licences={}, steps=[],
+                            splits={"train": {"tokens": 0, "bytes_per_token": None}}))
     assert "<h1>corpus: data</h1>" in page
 
 

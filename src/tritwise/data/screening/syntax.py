@@ -21,7 +21,7 @@ def broken(language: str, text: str, wrong_bytes: int | None, settings: SyntaxSe
 
     Python is compiled up to its syntax tree, in the grammar of the Python that runs; so a file of Python 2 is broken
     unless it is one of Python 3 as well. For other languages `wrong_bytes` is the number of bytes (of the text in
-    UTF-8) inside tree-sitter's error nodes; None when nobody parsed the file, which breaks nothing.
+    UTF-8) that tree-sitter made nothing of; None when nobody parsed the file, which breaks nothing.
     """
     if language == "python":
         wrong = _python_error(text, settings)

@@ -29,6 +29,8 @@ _VENDORED = re.compile(r"""(?:^|/)(?:
   | dist(?=/.*\.(?:js|mjs|cjs|css|ts|map|html)$)
 )/""", re.VERBOSE | re.IGNORECASE)
 _VENDORED_AT_ROOT = re.compile(r"(?:deps|dependencies|bundle[d]?|debian)/", re.IGNORECASE)
+# Below it directories are packages: org/apache/commons/lang3/external is no copy.
+_JVM_PACKAGES = re.compile(r"(?:^|/)src/\w+/(?:java|kotlin|scala|groovy)/")
 _VENDORED_FILE = re.compile(r"""(?:^|/)(?:
     config\.(?:guess|sub|rpath) | ltmain\.sh | install-sh | depcomp | missing | mkinstalldirs | compile | ar-lib
   | test-driver | ylwrap | aclocal\.m4 | (?:libtool|lt\w+)\.m4 | configure | gradlew(?:\.bat)? | mvnw(?:\.cmd)?
@@ -108,7 +110,9 @@ def unwanted(path: str, content: bytes | None, language: str | None,
 
 def vendored(path: str) -> str | None:
     """The part of a path that shows a copy of another project."""
-    match = _VENDORED.search(path) or _VENDORED_AT_ROOT.match(path) or _VENDORED_FILE.search(path)
+    package = _JVM_PACKAGES.search(path)
+    directories = path[:package.end()] if package else path
+    match = _VENDORED.search(directories) or _VENDORED_AT_ROOT.match(path) or _VENDORED_FILE.search(path)
     return match.group().strip("/") if match else None
 
 

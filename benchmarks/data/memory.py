@@ -1,11 +1,11 @@
 """Memory of the whole data stage by stage: it must not grow with the corpus.
 
     python benchmarks/data/memory.py                                     # 24 and 96 MB
-    python benchmarks/data/memory.py --megabytes 500 2500 --limit 500    # a corpus of five times the limit, some 20 minutes
+    python benchmarks/data/memory.py --megabytes 500 5000 --limit 1000   # a corpus of five times the limit
 
-A corpus is made of the running interpreter's library: repositories of 50 KB to 8 MB whose files are real ones with half
-of their names changed, so that neither duplicates nor wrong syntax drop them. `tritwise data build`'s stage runs over it
-in processes of its own, and the resident memory of all of them is read twenty times a second from /proc. Pages that
+A corpus is made of the running interpreter's library: repositories of 50 KB to 8 MB whose files are real ones with
+half of their names changed, so that neither duplicates nor wrong syntax drop them. The whole data stage runs over it in
+processes of its own, and the resident memory of all of them is read twenty times a second from /proc. Pages that
 processes share are counted in each, so the sums are upper bounds. Parts and the tokenizer's sample are equally large in
 all runs: they are settings, and so is the memory that follows from them.
 
@@ -52,7 +52,8 @@ if __name__ == "__main__":
 def library() -> list[tuple[str, bytes]]:
     """Names and contents of the interpreter's files."""
     root = Path(sysconfig.get_path("stdlib"))
-    paths = sorted(p for p in root.rglob("*.py") if "site-packages" not in p.parts and 2000 < p.stat().st_size < 200_000)
+    paths = sorted(p for p in root.rglob("*.py")
+                   if "site-packages" not in p.parts and 2000 < p.stat().st_size < 200_000)
     return [("/".join(p.relative_to(root).parts), p.read_bytes()) for p in paths]
 
 

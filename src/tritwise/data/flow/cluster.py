@@ -15,9 +15,9 @@ from tritwise.common.errors import TritwiseError
 from tritwise.data.flow.steps import Step, mark, prepare, run_task
 
 Executor = Literal["datatrove", "ray", "slurm"]
-# To start a process costs an executor seconds, a small task of ours takes milliseconds. So with fewer workers than tasks
-# each process is given several, one after the other: all of its worker's share, or a quarter of it where that is still
-# enough, for tasks are not all equally long.
+# To start a process costs an executor seconds, a small task of ours takes milliseconds. So with fewer workers than
+# tasks each process is given several, one after the other: all of its worker's share, or a quarter of it where that is
+# still enough, for tasks are not all equally long.
 _TASKS_A_START, _STARTS_A_WORKER = 8, 4
 # Between two looks at a job of Slurm, and how long a mark may take to be seen from another machine (NFS caches for 60).
 _POLL_SECONDS, _SEEN_SECONDS = 5.0, 90.0

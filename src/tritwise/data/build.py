@@ -94,7 +94,7 @@ def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildRepor
     TritwiseError when the source is missing, when everything is filtered out, when there are too few repositories to
     hold one out, or when the training text cannot fill the vocabulary.
     """
-    out = Path(out)
+    out = Path(out).absolute()  # tasks may run in other working directories
     work = out / WORK
     corpus = Corpus(recipe, out, Plan.of(recipe))
     if run is None:  # to start a process takes as long as a megabyte

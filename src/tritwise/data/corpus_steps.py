@@ -13,7 +13,7 @@ from tritwise.data import dedup
 from tritwise.data.contamination import TestSets, load_test_sets
 from tritwise.data.documents import DOCUMENTS, Document, part_file
 from tritwise.data.flow import Counts, Step, each_count
-from tritwise.data.plan import share_out
+from tritwise.data.plan import SavedParts, partition_count, share_out
 from tritwise.data.read import Reader
 from tritwise.data.sources import Repository, find_repositories, fingerprint, scatter, trained_only
 from tritwise.data.split import choose_held_out
@@ -71,7 +71,9 @@ class Corpus:
         self._keys: dict[str, str] = {}
         data = recipe.data
         stages = [Filter(data.filters), Redact(data.secrets), FindFacts()]
-        self.read = self._step("read", self.part_count, partial(read_task, data, plan.parts, self.work / SCATTERED,
+        # Under the name of what it holds: a task of an earlier plan that still runs somewhere reads its own.
+        parts = SavedParts.save(self.work / f"plan-{_hash(self._sources_key())[:16]}.jsonl", plan.parts)
+        self.read = self._step("read", self.part_count, partial(read_task, data, parts, self.work / SCATTERED,
                                                                 self.work / "read", stages),
                                self._sources_key(), data.filters, data.secrets)
         self.duplicates = self._dedup_steps()
@@ -143,17 +145,17 @@ class Corpus:
     def _sources_key(self) -> list[Any]:
         data = self.recipe.data
         return [self.plan.fingerprint, data.sources.model_dump(mode="json", exclude={"paths", "folders"}),
-                data.max_repository_bytes, self.recipe.seed]
+                data.max_repository_bytes, data.part_bytes, self.recipe.seed]
 
     def _dedup_steps(self) -> list[Step]:
         settings = self.recipe.data.dedup
-        self._keys["dedup"] = _hash(["dedup", VERSIONS["dedup"], self._keys["read"], settings,
-                                     self.recipe.data.partitions])
+        partitions = partition_count(self.plan.size, self.recipe.data.partitions)
+        self._keys["dedup"] = _hash(["dedup", VERSIONS["dedup"], self._keys["read"], settings, partitions])
         if not (settings.exact or settings.files or settings.repositories) or not self.part_count:
             return []
         parts = [part_file(self.work / "read", number) for number in range(self.part_count)]
         return [Step(f"dedup/{step.name}", step.tasks, step.run, self._keys["dedup"], step.needless)
-                for step in dedup.steps(parts, self._dedup_folder(), settings, self.recipe.data.partitions)]
+                for step in dedup.steps(parts, self._dedup_folder(), settings, partitions)]
 
     def _dedup_folder(self) -> Path:
         """Of these settings alone: the mark that its rounds have converged must not be taken for that of others."""
@@ -194,7 +196,7 @@ def scatter_task(data: DataRecipe, tables: Sequence[Repository], scattered: Path
     return {"directory": directory.name}
 
 
-def read_task(data: DataRecipe, parts: Sequence[Sequence[Repository]], scattered: Path, out: Path,
+def read_task(data: DataRecipe, parts: Sequence[Sequence[Repository]] | SavedParts, scattered: Path, out: Path,
               stages: Sequence[Stage], rank: int) -> Counts:
     """Read a part's repositories, or those of a bucket when `rank` is behind all parts, into a part of `out`."""
     reader = Reader(data.sources, data.max_repository_bytes)

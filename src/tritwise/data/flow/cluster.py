@@ -15,9 +15,9 @@ from tritwise.common.errors import TritwiseError
 from tritwise.data.flow.steps import Step, mark, prepare, run_task
 
 Executor = Literal["datatrove", "ray", "slurm"]
-# To start a process costs an executor seconds, a small task of ours takes milliseconds. So a process takes at least so
-# many tasks, one after the other, where there are fewer workers than tasks; but no worker's share is one piece only
-# when it could be several, for tasks are not all equally long.
+# To start a process costs an executor seconds, a small task of ours takes milliseconds. So with fewer workers than
+# tasks each process is given several, one after the other: all of its worker's share, or a quarter of it where that is
+# still enough, for tasks are not all equally long.
 _TASKS_A_START, _STARTS_A_WORKER = 8, 4
 # Between two looks at a job of Slurm, and how long a mark may take to be seen from another machine (NFS caches for 60).
 _POLL_SECONDS, _SEEN_SECONDS = 5.0, 90.0
@@ -25,7 +25,7 @@ _POLL_SECONDS, _SEEN_SECONDS = 5.0, 90.0
 
 @dataclass(frozen=True)
 class Tasks:
-    """Tasks of a step as datatrove calls the blocks of a pipeline, `(data, rank, world_size)`; a group a rank."""
+    """Tasks of a step, a group for each rank, called as the blocks of datatrove's pipelines are."""
 
     work: Path
     step: Step

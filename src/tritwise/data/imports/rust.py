@@ -40,7 +40,7 @@ _TOKENS = re.compile(
     rb"(?P<visibility>\bpub\b\s*(?:\([^)\n]*\)\s*)?)?\buse\s(?P<use>[^;]{0,8192});|"
     rb"\bextern\s+crate\s+(?P<crate>" + _NAME + rb")(?:\s+as\s+(?P<alias>" + _NAME + rb"))?|"
     rb"\bmacro_rules!\s*(?P<rules>" + _NAME + rb")|"
-    rb'\binclude!\s*\(\s*"(?P<include>[^"\n]*)"|'
+    rb'\binclude(?:_str|_bytes)?!\s*\(\s*"(?P<include>[^"\n]*)"|'
     rb"\b(?:fn|struct|enum|union|trait|type|const|static|macro)\s+(?:mut\s+)?(?P<define>" + _NAME + rb")|"
     rb"(?P<path>(?:\$?" + _NAME + rb"|(?<![\w>]))(?:\s*::\s*" + _NAME + rb")+)(?P<bang>!\s*\{?)?|"
     rb"\b(?P<macro>" + _NAME + rb")!\s*(?P<body>\{)?|"
@@ -132,8 +132,9 @@ class _Scanner:
                 if name != "self":
                     self.imports.add(("use", self._scope(), f"::{name}", _text(group("alias") or group("crate")), ""))
             elif kind == "rules":
-                self._rules = (f"{_text(group('rules'))}!", len(self._open))
-                self.defines.add(self._rules[0])
+                name = f"{_text(group('rules'))}!"
+                self._rules = self._rules if self._rules[0] else (name, len(self._open))
+                self.defines.add(name)
                 if export:
                     self.defines.add(f"crate!{_text(group('rules'))}")
                 export = False

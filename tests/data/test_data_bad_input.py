@@ -29,9 +29,9 @@ def git(home: Path, *arguments: str) -> str:
                           env=environment).stdout.strip()
 
 
-def some_recipe(root: Path, **data):
-    recipe = make_recipe(sources={"paths": [str(root)]}, partitions=1,
-                         dedup={"repositories": False, "files": False}, **data)
+def some_recipe(root: Path, *, broken_repository: str = "stop", max_bytes: int = 1_000_000, **data):
+    sources = {"paths": [str(root)], "broken_repository": broken_repository, "max_bytes": max_bytes}
+    recipe = make_recipe(sources=sources, partitions=1, dedup={"repositories": False, "files": False}, **data)
     return recipe.model_copy(update={"tokenizer": recipe.tokenizer.model_copy(update={"vocab_size": 300})})
 
 
@@ -102,12 +102,35 @@ def test_a_repository_without_a_commit_stops_the_build_or_is_one_skip(bad, tmp_p
     with pytest.raises(TritwiseError, match="broken cannot be read") as caught:
         build_here(some_recipe(bad), tmp_path / "out")
     assert "broken_repository = 'skip'" in caught.value.fix
-    recipe = some_recipe(bad)
-    sources = recipe.data.sources.model_copy(update={"broken_repository": "skip", "max_bytes": 100_000})
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": sources})})
-    report = build_here(recipe, tmp_path / "out")
+    report = build_here(some_recipe(bad, broken_repository="skip", max_bytes=100_000), tmp_path / "out")
     assert {rule["rule"]: rule["files"] for rule in report.rules}["broken_repository"] == 1
     assert report.train.files + report.held_out.files == 2
+
+
+def test_a_repository_may_have_any_name_that_a_directory_may_have(tmp_path):
+    root = tmp_path / "repositories"
+    for name in ("plain", "new\nline", os.fsdecode(b"not-utf8-\xff")):
+        (root / name).mkdir(parents=True)
+        (root / name / "good.py").write_bytes(good(f"in_{len(name)}"))
+    build_here(some_recipe(root), tmp_path / "out")
+    assert sorted(d.repository for d in load_documents(tmp_path / "out", split=None) if d.is_kept) == [
+        r"new\nline", r"not-utf8-\xff", "plain"]
+
+
+@pytest.mark.parametrize(("name", "target"), [("x.tar", "x.tar"), ("x.tar.gz", "nothing")])
+def test_an_archive_that_is_a_link_to_nothing_stops_the_build_or_is_one_skip(name, target, tmp_path):
+    root = tmp_path / "repositories"
+    for home in ("a", "b"):
+        (root / home).mkdir(parents=True)
+        (root / home / "good.py").write_bytes(good(home))
+    (root / name).symlink_to(target)
+    with pytest.raises(TritwiseError, match="x cannot be read"):
+        build_here(some_recipe(root), tmp_path / "out")
+    report = build_here(some_recipe(root, broken_repository="skip"), tmp_path / "out")
+    assert {rule["rule"]: rule["files"] for rule in report.rules} == {"broken_repository": 1}
+    (root / "x.parquet").symlink_to("nothing")
+    with pytest.raises(TritwiseError, match=r"x\.parquet"):
+        build_here(some_recipe(root, broken_repository="skip"), tmp_path / "other")
 
 
 @pytest.fixture

@@ -96,7 +96,9 @@ def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildRepor
     """
     out = Path(out).absolute()  # tasks may run in other working directories
     work = out / WORK
-    corpus = Corpus(recipe, out, Plan.of(recipe))
+    plan = Plan.of(recipe)
+    with needs_room(work, "the plan"):
+        corpus = Corpus(recipe, out, plan)
     if run is None:  # to start a process takes as long as a megabyte
         run = partial(run_steps, workers=1 if corpus.plan.size < _FEW_BYTES else None)
     run(work, corpus.steps())

@@ -9,7 +9,7 @@ from typing import Any
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import canonical_json, sha256_bytes, sha256_file
 from tritwise.config.data_sources import SourceSettings
-from tritwise.data.sources.files import Repository
+from tritwise.data.sources.files import Repository, checked_path
 from tritwise.data.sources.folder import walk
 from tritwise.data.sources.git import BrokenRepositoryError, is_git, resolve, stored_size
 from tritwise.data.sources.stdlib import stdlib_files
@@ -47,6 +47,7 @@ def find_repositories(settings: SourceSettings) -> list[Repository]:
         raise TritwiseError("no sources are given", fix="paths = ['DIRECTORY_OF_REPOSITORIES']")
     home_of: dict[str, Repository] = {}
     for repository in found:
+        repository = repository._replace(name=checked_path(repository.name)[0])  # a directory's name may be any bytes
         other = home_of.setdefault(repository.name, repository)
         if other is not repository:
             raise TritwiseError(f"two repositories are called {repository.name}",
@@ -71,7 +72,10 @@ def _key(repository: Repository) -> list[Any]:
     if repository.kind == "folder":
         return [*key, sorted([os.fsencode(name).hex(), status and [status.st_size, status.st_mtime_ns, status.st_mode]]
                              for name, status in walk(repository.location))]
-    status = os.stat(repository.location)
+    try:
+        status = os.stat(repository.location)
+    except OSError:  # a link to nothing; reading it says so
+        return key
     return [*key, status.st_size, status.st_mtime_ns]
 
 
@@ -124,10 +128,18 @@ def _single(path: Path, settings: SourceSettings, prefix: str = "") -> Repositor
             raise TritwiseError(f"the git repository {path} cannot be read", why=str(error),
                                 fix="another revision, or broken_repository = 'skip'") from None
     if kind == "tar":
-        return Repository(prefix + archive_name(path.name), kind, str(path), None, path.stat().st_size)
+        return Repository(prefix + archive_name(path.name), kind, str(path), None, _size(path))
     if kind == "parquet":
-        return Repository(prefix + path.name[:-len(".parquet")], kind, str(path), None, path.stat().st_size)
+        return Repository(prefix + path.name[:-len(".parquet")], kind, str(path), None, _size(path))
     return None
+
+
+def _size(path: Path) -> int:
+    """Bytes of an archive; 0 of one that cannot be looked at, which is found out when it is read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _folder(path: Path, name: str) -> Repository:

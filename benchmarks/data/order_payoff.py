@@ -30,11 +30,13 @@ from typing import Any
 
 from order_payoff_report import make_report, show
 from order_payoff_score import score_model
+from pydantic import ValidationError
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, read_json
 from tritwise.config import Recipe, load_recipe
 from tritwise.config.cross_file import CrossFileSettings, CrossFileWindow
+from tritwise.config.model import config_error
 from tritwise.data import Document, load_documents
 from tritwise.data.documents import DOCUMENTS, part_file, save_documents
 from tritwise.data.split import seeded_order
@@ -66,10 +68,17 @@ def derived(arguments: argparse.Namespace) -> Recipe:
         key, _, value = change.partition("=")
         *path, last = key.split(".")
         place = values
-        for part in path:
-            place = place[part]
-        place[last] = json.loads(value)
-    return Recipe.model_validate(values)
+        try:
+            for part in path:
+                place = place[part]
+            place[last] = json.loads(value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TritwiseError(f"--set {change} says nothing", why=repr(error),
+                                fix="a key of the recipe and its value as JSON: --set train.steps=100") from None
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, "the changed recipe") from None
 
 
 def with_order(recipe: Recipe, order: str, tokenizer: Path | None) -> Recipe:

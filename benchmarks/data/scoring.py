@@ -197,7 +197,7 @@ def main(description: str, languages: Mapping[str, Collection[str]],
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mirrors", type=Path, required=True, help="folder of the repositories' git directories")
-    parser.add_argument("--set", choices=("tuning", "scoring"), default="tuning", dest="which")
+    parser.add_argument("--set", choices=("tuning", "scoring", "second_scoring"), default="tuning", dest="which")
     parser.add_argument("--only", help="one repository (owner/name) instead of the whole list")
     parser.add_argument("--language", choices=tuple(languages), help="one section instead of all")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="print N wrong and N missed edges each")

@@ -86,6 +86,10 @@ def test_orders_differ_in_the_order_and_the_given_tokenizer_alone():
         recipe, "topological", Path("t.json"))
     with pytest.raises(TritwiseError, match="no variant 'sparse'"):
         order_payoff.derived(arguments(variant="sparse"))
+    for change, message in (("train.steps", "says nothing"), ("nowhere.steps=1", "says nothing"),
+                            ("train.steps=-1", "the changed recipe")):
+        with pytest.raises(TritwiseError, match=message):
+            order_payoff.derived(arguments(set=[change]))
 
 
 def document(repository: str, path: str, text: str) -> Document:

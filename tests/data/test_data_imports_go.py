@@ -91,16 +91,36 @@ def test_all_files_that_define_a_name_for_some_system_are_dependencies():
     assert graph(files) == {"g.go": ["f_linux.go", "f_windows.go"]}
 
 
-def test_a_method_that_one_file_alone_defines_leads_there_and_common_names_lead_nowhere():
-    files = MODULE | {
-        "use.go": 'package me\n\nimport "example.com/me/a"\n\n'
-        "func f(x interface{}) { a.One(); x.(g).Grow(); y.Close() }\n",
-        "a/three.go": "package a\n\ntype C int\n\nfunc (c C) Close() {}\n\nfunc (c C) secret() {}\n",
-        "a/four.go": "package a\n\nfunc four() { get().secret() }\n",
+def test_methods_and_fields_lead_to_the_files_of_types_that_a_file_can_have_values_of():
+    files = {
+        "go.mod": "module m\n",
+        "p/make.go": "package p\n\nfunc Make() (*Deep, error) { return nil, nil }\n\nvar V = NewOther(1)\n\n"
+        "func NewOther(int) Other { return 0 }\n",
+        "p/deep.go": "package p\n\ntype Deep struct {\n\tEmbedded\n\tOther Other\n}\n",
+        "p/embedded.go": "package p\n\ntype Embedded struct{ Inner map[string][]*Leaf }\n",
+        "p/leaf.go": "package p\n\ntype Leaf interface{ Fall() }\n",
+        "p/other.go": "package p\n\ntype Other int\n",
+        "p/methods.go": "package p\n\nfunc (o Other) Do() {}\n\nfunc (o Other) Close() {}\n\nfunc (d *Deep) Dig() {}\n",
+        "p/unrelated.go": "package p\n\ntype Far int\n\nfunc (f Far) Fall() {}\n\nfunc (f Far) Do() {}\n",
+        "a.go": 'package main\n\nimport "m/p"\n\nfunc f() { d, _ := p.Make(); d.Inner[""][0].Fall() }\n',
+        "b.go": 'package main\n\nimport "m/p"\n\nvar do = p.V.Do\n',
+        "c.go": 'package main\n\nimport "m/p"\n\nfunc g(x p.Deep) { x.Other.Do() }\n',
+        "d.go": 'package main\n\nimport "m/p"\n\nfunc h(x p.Embedded) { x.Do(); os.Stdout.Close() }\n',
     }
     found = graph(files)
-    assert found["use.go"] == ["a/one.go"]
-    assert found["a/four.go"] == ["a/three.go"]
+    assert found["a.go"] == ["p/embedded.go", "p/leaf.go", "p/make.go"]
+    assert found["b.go"] == ["p/make.go", "p/methods.go"]
+    assert found["c.go"] == ["p/deep.go", "p/methods.go"]
+    assert found["d.go"] == ["p/embedded.go"]
+
+
+def test_of_types_with_a_method_of_one_name_the_nearest_is_meant():
+    files = {
+        "near.go": "package p\n\ntype Near int\n\nfunc (Near) Run() Far { return 0 }\n",
+        "far.go": "package p\n\ntype Far int\n\nfunc (Far) Run() {}\n",
+        "use.go": "package p\n\nfunc use(n Near) { n.Run() }\n",
+    }
+    assert graph(files)["use.go"] == ["near.go"]
 
 
 def test_files_with_wrong_syntax_still_tell_what_they_use():

@@ -68,6 +68,23 @@ def test_macros_that_wrap_items_do_not_hide_them():
     assert graph(files) == {"lib.rs": ["a.rs", "b.rs", "c.rs", "d.rs"], "d.rs": ["a.rs"]}
 
 
+def test_modules_that_a_macro_declares_belong_to_the_file_that_uses_it():
+    files = {
+        "src/lib.rs": "#[macro_use]\nmod root;\nall_modules!();\n",
+        "src/root.rs": "macro_rules! all_modules {\n    () => {\n"
+        "        macro_rules! inner { ($e:expr) => { $e }; }\n        pub mod a;\n"
+        "        mod b { fn f() {} }\n    };\n}\nmod own;\n",
+        "src/root/own.rs": "",
+        "src/a.rs": "mod deep;\n",
+        "src/a/deep.rs": "",
+    }
+    assert graph(files) == {
+        "src/lib.rs": ["src/a.rs", "src/root.rs"],
+        "src/root.rs": ["src/root/own.rs"],
+        "src/a.rs": ["src/a/deep.rs"],
+    }
+
+
 def test_use_trees_lead_to_the_files_that_define_the_names_also_through_re_exports():
     files = {
         "src/lib.rs": "mod a; mod b; mod c; mod d; mod e;\n"
@@ -144,7 +161,8 @@ def test_macros_lead_to_the_file_that_defines_them():
 
 
 def test_included_files_are_dependencies():
-    assert graph({"src/a.rs": 'include!("gen/b.rs");\n', "src/gen/b.rs": ""}) == {"src/a.rs": ["src/gen/b.rs"]}
+    files = {"src/a.rs": 'include!("gen/b.rs");\n#![doc = include_str!("../c.rs")]\n', "src/gen/b.rs": "", "c.rs": ""}
+    assert graph(files) == {"src/a.rs": ["c.rs", "src/gen/b.rs"]}
 
 
 @pytest.mark.parametrize(

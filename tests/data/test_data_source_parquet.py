@@ -127,3 +127,13 @@ def test_parquet_files_are_found_with_their_folders_and_are_not_read_as_one_repo
     assert [(r.name, r.kind) for r in found] == [("c/train-0", "parquet"), ("python/train-0", "parquet")]
     with pytest.raises(TritwiseError, match="scatter and gather"):
         list(read_files(found[0], max_bytes=10))
+
+
+def test_more_inputs_than_may_be_open_at_once_are_brought_together_all_the_same(tmp_path, monkeypatch):
+    done = [scatter(stack_v2(tmp_path / f"{number}.parquet", [("r", f"{place}{number}.py", f"{place}{number}")
+                                                              for place in "abc"]), tmp_path / "out", 1, max_bytes=100)
+            for number in range(4)]
+    wanted = gathered(done, 1)
+    monkeypatch.setattr(shuffle, "_OPEN_FILES", 2)
+    assert gathered(done, 1) == wanted
+    assert len(str(wanted).split(".py")) == 13

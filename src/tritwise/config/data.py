@@ -49,5 +49,9 @@ class DataRecipe(Settings):
     fim: FimSettings = FimSettings()
     # A repository is in memory as a whole; files behind this many kept bytes are dropped.
     max_repository_bytes: Count = 256_000_000
-    # Tasks of the steps that are shuffled by key: their memory falls with the number, and no result depends on it.
+    # A part, what one task holds of a large corpus, is closed when its repositories have this many bytes as they are
+    # stored. More for a crawl: a file of documents and shards is written for each part.
+    part_bytes: Count = 32 << 20
+    # Tasks of the steps that are shuffled by key, at least: their memory falls with the number, and no result depends
+    # on it. One for each 512 MiB of sources when that is more, up to 4096.
     partitions: Annotated[int, Field(ge=1, le=4096)] = 8

@@ -11,6 +11,7 @@ Equal sources and recipe give equal bytes in all of them but for the seconds in 
 (`flow`), in how many processes, and however often they were killed.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,8 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, read_json, sha256_file
 from tritwise.config import Recipe
 from tritwise.data.corpus_steps import Corpus, Plan
-from tritwise.data.flow import Step, counts_of, run_steps, seconds_of
+from tritwise.data.documents import DOCUMENTS
+from tritwise.data.flow import Step, each_count, needs_room, run_steps, seconds_of
 from tritwise.data.funnel import funnel, language_table, rule_table
 from tritwise.data.tally import Tally, sum_of
 from tritwise.data.token_steps import Tokens
@@ -31,6 +33,7 @@ TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.json"
 WORK = "work"
 _FEW_BYTES = 4_000_000
+_SHARD_FILE = re.compile(r"(?:train|held_out)-(\d{5,})\.")
 Runner = Callable[[Path, Sequence[Step]], None]
 
 
@@ -91,7 +94,7 @@ def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildRepor
     TritwiseError when the source is missing, when everything is filtered out, when there are too few repositories to
     hold one out, or when the training text cannot fill the vocabulary.
     """
-    out = Path(out)
+    out = Path(out).absolute()  # tasks may run in other working directories
     work = out / WORK
     corpus = Corpus(recipe, out, Plan.of(recipe))
     if run is None:  # to start a process takes as long as a megabyte
@@ -104,15 +107,29 @@ def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildRepor
                             fix="other data.sources, or wider data.filters")
     tokens = Tokens(recipe, out, corpus)
     run(work, tokens.steps())
+    _remove_strays(out, corpus)
     report = _report(recipe, out, corpus, tokens, tally)
-    atomic_write_json(out / REPORT_FILE, asdict(report))
+    with needs_room(work, "the report"):
+        atomic_write_json(out / REPORT_FILE, asdict(report))
     shutil.rmtree(work)
     return report
 
 
+def _remove_strays(out: Path, corpus: Corpus) -> None:
+    """What a killed process had begun to write beside the finished files, and parts of a build with more of them."""
+    parts = set(corpus.parts())
+    for path in (out / DOCUMENTS).iterdir():
+        if path not in parts:
+            path.unlink()
+    for path in out.iterdir():
+        shard = _SHARD_FILE.match(path.name)
+        if path.match(".*.partial") or (shard and int(shard[1]) >= corpus.part_count):
+            path.unlink()
+
+
 def _report(recipe: Recipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Tally) -> BuildReport:
     work = out / WORK
-    splits = {split: add_splits([counts[split] for counts in counts_of(work, tokens.encoding)])
+    splits = {split: add_splits([counts[split] for counts in each_count(work, tokens.encoding)])
               for split in ("train", "held_out")}
     hashes = {file.relative_to(out).as_posix(): sha256_file(file) for file in sorted(out.rglob("*"))
               if file.is_file() and work not in file.parents}

@@ -12,8 +12,8 @@ from tritwise.config import DataRecipe, Recipe
 from tritwise.data import dedup
 from tritwise.data.contamination import TestSets, load_test_sets
 from tritwise.data.documents import DOCUMENTS, Document, part_file
-from tritwise.data.flow import Counts, Step, counts_of
-from tritwise.data.plan import share_out
+from tritwise.data.flow import Counts, Step, each_count
+from tritwise.data.plan import SavedParts, partition_count, share_out
 from tritwise.data.read import Reader
 from tritwise.data.sources import Repository, find_repositories, fingerprint, scatter, trained_only
 from tritwise.data.split import choose_held_out
@@ -55,7 +55,8 @@ class Plan:
         repositories = find_repositories(recipe.data.sources)
         tables = tuple(repository for repository in repositories if repository.kind == "parquet")
         rest = [repository for repository in repositories if repository.kind != "parquet"]
-        return cls(tuple(share_out(rest, recipe.seed)), tables, trained_only(rest), fingerprint(repositories),
+        parts = tuple(share_out(rest, recipe.seed, recipe.data.part_bytes))
+        return cls(parts, tables, trained_only(rest), fingerprint(repositories),
                    sum(repository.size for repository in repositories))
 
 
@@ -70,7 +71,9 @@ class Corpus:
         self._keys: dict[str, str] = {}
         data = recipe.data
         stages = [Filter(data.filters), Redact(data.secrets), FindFacts()]
-        self.read = self._step("read", self.part_count, partial(read_task, data, plan.parts, self.work / SCATTERED,
+        # Under the name of what it holds: a task of an earlier plan that still runs somewhere reads its own.
+        parts = SavedParts.save(self.work / f"plan-{_hash(self._sources_key())[:16]}.jsonl", plan.parts)
+        self.read = self._step("read", self.part_count, partial(read_task, data, parts, self.work / SCATTERED,
                                                                 self.work / "read", stages),
                                self._sources_key(), data.filters, data.secrets)
         self.duplicates = self._dedup_steps()
@@ -99,9 +102,9 @@ class Corpus:
         return [part_file(self.out / DOCUMENTS, number) for number in range(self.part_count)]
 
     def tally(self, work: Path) -> Tally:
-        """What was kept and dropped, with samples and replacements from the steps that still had the texts."""
-        result = add_tallies(counts["tally"] for counts in counts_of(work, self.order))
-        read, screened = (add_tallies(counts["tally"] for counts in counts_of(work, step))
+        """What was kept and dropped; samples and replacements are those of the steps that made them."""
+        result = add_tallies(counts["tally"] for counts in each_count(work, self.order))
+        read, screened = (add_tallies(counts["tally"] for counts in each_count(work, step))
                           for step in (self.read, self.screen))
         result["samples"] = read["samples"] | {rule: samples for rule, samples in screened["samples"].items()
                                                if rule not in read["samples"]}
@@ -114,7 +117,7 @@ class Corpus:
 
     def repository_count(self) -> int:
         """Repositories that have a file, kept or not."""
-        return sum(counts["repositories"] for counts in counts_of(self.work, self.read))
+        return sum(counts["repositories"] for counts in each_count(self.work, self.read))
 
     def clusters(self) -> dict[str, Any]:
         """The largest clusters of duplicates, by rule."""
@@ -132,7 +135,7 @@ class Corpus:
                     ("order", [self.order], self._bytes(work, self.order)))
 
     def _bytes(self, work: Path, step: Step, *, dropped: bool = False) -> int:
-        tally = add_tallies(counts["tally"] for counts in counts_of(work, step))
+        tally = add_tallies(counts["tally"] for counts in each_count(work, step))
         return sum_of(tally["kept"])[1] + dropped * sum(sum_of(each)[1] for each in tally["dropped"].values())
 
     def _step(self, name: str, tasks: int, run: Any, *reads: Any) -> Step:
@@ -142,17 +145,17 @@ class Corpus:
     def _sources_key(self) -> list[Any]:
         data = self.recipe.data
         return [self.plan.fingerprint, data.sources.model_dump(mode="json", exclude={"paths", "folders"}),
-                data.max_repository_bytes, self.recipe.seed]
+                data.max_repository_bytes, data.part_bytes, self.recipe.seed]
 
     def _dedup_steps(self) -> list[Step]:
         settings = self.recipe.data.dedup
-        self._keys["dedup"] = _hash(["dedup", VERSIONS["dedup"], self._keys["read"], settings,
-                                     self.recipe.data.partitions])
+        partitions = partition_count(self.plan.size, self.recipe.data.partitions)
+        self._keys["dedup"] = _hash(["dedup", VERSIONS["dedup"], self._keys["read"], settings, partitions])
         if not (settings.exact or settings.files or settings.repositories) or not self.part_count:
             return []
         parts = [part_file(self.work / "read", number) for number in range(self.part_count)]
         return [Step(f"dedup/{step.name}", step.tasks, step.run, self._keys["dedup"], step.needless)
-                for step in dedup.steps(parts, self._dedup_folder(), settings, self.recipe.data.partitions)]
+                for step in dedup.steps(parts, self._dedup_folder(), settings, partitions)]
 
     def _dedup_folder(self) -> Path:
         """Of these settings alone: the mark that its rounds have converged must not be taken for that of others."""
@@ -193,7 +196,7 @@ def scatter_task(data: DataRecipe, tables: Sequence[Repository], scattered: Path
     return {"directory": directory.name}
 
 
-def read_task(data: DataRecipe, parts: Sequence[Sequence[Repository]], scattered: Path, out: Path,
+def read_task(data: DataRecipe, parts: Sequence[Sequence[Repository]] | SavedParts, scattered: Path, out: Path,
               stages: Sequence[Stage], rank: int) -> Counts:
     """Read a part's repositories, or those of a bucket when `rank` is behind all parts, into a part of `out`."""
     reader = Reader(data.sources, data.max_repository_bytes)
@@ -232,7 +235,7 @@ def _counted(kept: dict[str, int], documents: Iterable[Document]) -> Iterator[Do
 
 
 def _split(recipe: Recipe, work: Path, screen: Step, only_trained: frozenset[str], rank: int) -> Counts:
-    sizes = {name: size for counts in counts_of(work, screen) for name, size in counts["kept_bytes"].items() if size}
+    sizes = {name: size for counts in each_count(work, screen) for name, size in counts["kept_bytes"].items() if size}
     held_out = choose_held_out(sizes, recipe.data.held_out_fraction, recipe.seed,
                                may_be_held_out=lambda name: name not in only_trained) if sizes else []
     atomic_write_json(work / HELD_OUT, held_out)

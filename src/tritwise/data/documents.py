@@ -67,6 +67,7 @@ def _pyarrow():
     """pyarrow's core and Parquet modules; the base install does not have them."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise TritwiseError("reading and writing documents needs pyarrow",
@@ -111,8 +112,12 @@ def _row_groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield group
 
 
-def read_documents(path: Path) -> Iterator[Document]:
+def read_documents(path: Path, split: Split | None = None, *, facts: bool = True) -> Iterator[Document]:
     """The documents of one Parquet file in the order of its rows, one row group in memory at a time.
+
+    Args:
+        split: only the documents of it; None gives every row.
+        facts: False leaves them out (None) for readers that do not look at them.
 
     Raises TritwiseError when the file is missing, not Parquet, damaged, or has other columns.
     """
@@ -123,9 +128,16 @@ def read_documents(path: Path) -> Iterator[Document]:
             if not file.schema_arrow.equals(_schema(pyarrow)):
                 raise TritwiseError(f"{path} does not hold documents of this version",
                                     why=f"its columns are {', '.join(file.schema_arrow.names)}")
+            names = [f.name for f in fields(Document) if facts or f.name != "facts"]
             for number in range(file.num_row_groups):
-                for row in file.read_row_group(number).to_pylist():
-                    yield Document(**row)
+                rows = None
+                if split is not None:  # most row groups have one split only, and the others' need not be read
+                    rows = pyarrow.compute.equal(file.read_row_group(number, columns=["split"])["split"], split)
+                    if not pyarrow.compute.any(rows).as_py():
+                        continue
+                table = file.read_row_group(number, columns=names)
+                table = table if rows is None else table.filter(rows)
+                yield from map(Document, *(table[name].to_pylist() for name in names))
     except FileNotFoundError:
         raise TritwiseError(f"{path} does not exist", why="the documents of a data stage were expected there",
                             fix="tritwise run RECIPE") from None
@@ -153,7 +165,7 @@ def part_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     home = path / DOCUMENTS if (path / DOCUMENTS).is_dir() else path
-    found = sorted(home.glob("*.parquet"))
+    found = sorted(home.glob("*.parquet"), key=lambda part: (len(part.name), part.name))  # 100000 is behind 99999
     if not found:
         raise TritwiseError(f"{path} holds no documents", why="parts such as 00000.parquet were expected there",
                             fix="tritwise run RECIPE")

@@ -16,7 +16,7 @@ from tritwise.data import dedup
 from tritwise.data.corpus_steps import SCATTERED, load_sets, read_task, scatter_task
 from tritwise.data.documents import part_file, part_files
 from tritwise.data.flow import Counts, Step, counts_of, run_steps
-from tritwise.data.plan import share_out
+from tritwise.data.plan import SavedParts, partition_count, share_out
 from tritwise.data.sources import find_repositories, fingerprint
 from tritwise.data.stages import (
     Decontaminate,
@@ -48,10 +48,11 @@ def read_corpus(data: DataRecipe, out: Path, *, seed: int = 0, workers: int | No
     out = free_directory(out)
     repositories = find_repositories(data.sources)
     tables = [repository for repository in repositories if repository.kind == "parquet"]
-    parts = share_out([repository for repository in repositories if repository.kind != "parquet"], seed)
+    rest = [repository for repository in repositories if repository.kind != "parquet"]
+    parts = SavedParts.save(out / WORK / "plan.jsonl", share_out(rest, seed, data.part_bytes))
     buckets = data.sources.buckets if tables else 0
     scattered = out / WORK / SCATTERED
-    key = _key("read", fingerprint(repositories), data.sources, data.max_repository_bytes, seed)
+    key = _key("read", fingerprint(repositories), data.sources, data.max_repository_bytes, data.part_bytes, seed)
     steps = [Step("scatter", len(tables), partial(scatter_task, data, tables, scattered), key)] if tables else []
     steps.append(Step("read", len(parts) + buckets, partial(read_task, data, parts, scattered, out, []), key))
     return _finish(out, steps, workers)
@@ -71,10 +72,11 @@ def dedup_corpus(corpus: Path, out: Path, data: DataRecipe, *, workers: int | No
     """Drop duplicates of a corpus; `clusters.json` in `out` lists the largest groups."""
     sources = part_files(corpus)
     out = free_directory(out)
-    key = _key("dedup", _identity(sources), data.dedup, data.partitions)
+    partitions = partition_count(sum(part.stat().st_size for part in sources), data.partitions)
+    key = _key("dedup", _identity(sources), data.dedup, partitions)
     folder = out / WORK / key[:16]
     steps = [Step(step.name, step.tasks, step.run, key, step.needless)
-             for step in dedup.steps(sources, folder, data.dedup, data.partitions)]
+             for step in dedup.steps(sources, folder, data.dedup, partitions)]
     run_steps(out / WORK, steps, workers=workers)
     shutil.copy(folder / "clusters.json", out / "clusters.json")
     return _finish(out, [Step("dedup", len(sources), partial(_drop_duplicates, sources, out, folder, data), key)],

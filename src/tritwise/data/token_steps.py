@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tritwise.data.corpus_steps import Corpus
 from tritwise.data.documents import Document, document_text, part_files, path_comment, read_documents
 from tritwise.data.encoder import Encoder
 from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
-from tritwise.data.flow import Counts, Step, counts_of, run_steps
+from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps
 from tritwise.data.megatron import export_megatron
 from tritwise.data.shard_parts import open_shards, part_path
 from tritwise.data.shards import write_shard
@@ -57,7 +57,7 @@ class Tokens:
 
     def timed(self, work: Path) -> Iterator[tuple[str, list[Step], int]]:
         """Steps under their names, with the bytes of text that went into them."""
-        encoded = sum(counts[split]["encoded_bytes"] for counts in counts_of(work, self.encoding) for split in _SPLITS)
+        encoded = sum(counts[split]["encoded_bytes"] for counts in each_count(work, self.encoding) for split in _SPLITS)
         yield "tokenizer", [self.training], min(encoded, self.recipe.tokenizer.max_training_bytes)
         yield "tokens", [self.encoding], encoded
 
@@ -83,14 +83,22 @@ def _file_hash(path: str) -> str:
 
 def _training_bytes(work: Path, order: Step) -> int:
     """About how many bytes of text the training documents have."""
-    return sum(files[1] for counts in counts_of(work, order) for files in counts["tally"]["kept"].values())
+    return sum(files[1] for counts in each_count(work, order) for files in counts["tally"]["kept"].values())
 
 
 def _documents(parts: Iterable[Path], split: str) -> Iterator[Document]:
     for part in parts:
-        for document in read_documents(part):
-            if document.split == split:
-                yield document
+        yield from read_documents(part, split, facts=False)
+
+
+def _encoder(file: Path) -> Encoder:
+    """Of a tokenizer.json; kept for the tasks that a process does after this one."""
+    return _encoder_of(file, sha256_file(file))
+
+
+@lru_cache(maxsize=1)
+def _encoder_of(file: Path, sha256: str) -> Encoder:
+    return Encoder(load_tokenizer(file))
 
 
 def sampled_parts(parts: Sequence[Path], total_bytes: int, wanted_bytes: int) -> list[Path]:
@@ -134,8 +142,8 @@ def _given_tokenizer(recipe: Recipe) -> Tokenizer:
 
 def _encode_part(recipe: Recipe, out: Path, parts: Sequence[Path], rank: int) -> Counts:
     """The shards of one part, and what they hold."""
-    tokenizer = load_tokenizer(out / TOKENIZER)
-    encoder = Encoder(tokenizer)
+    encoder = _encoder(out / TOKENIZER)
+    tokenizer = encoder.tokenizer
     end = tokenizer.token_to_id(recipe.tokenizer.end_of_text)
     result: Counts = {}
     for split, fim in (("train", recipe.data.fim), ("held_out", None)):
@@ -186,7 +194,8 @@ def train_on(corpus: Path, out: Path, *, vocab_size: int, pattern: str, max_byte
 
     def kept() -> Iterator[str]:
         for part in parts:
-            yield from (document_text(d) for d in read_documents(part) if d.is_kept and d.split != "held_out")
+            yield from (document_text(d) for d in read_documents(part, facts=False)
+                       if d.is_kept and d.split != "held_out")
 
     total = sum(len(text.encode()) for text in kept())
     trained = train_tokenizer(sample_evenly(kept(), total, max_bytes), vocab_size, pattern=pattern)
@@ -217,15 +226,16 @@ def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, *,
 
 def _encode_alone(parts: Sequence[Path], out: Path, file: Path, fim: FimSettings, seed: int, key: str,
                   rank: int) -> Counts:
-    tokenizer = load_tokenizer(file)
+    encoder = _encoder(file)
+    tokenizer = encoder.tokenizer
     end = tokenizer.token_to_id(END_OF_TEXT)
     if end is None:
         raise TritwiseError(f"{file} has no token {END_OF_TEXT!r}", why="every document ends with it")
     if fim.rate and known_fim_ids(tokenizer) is None:
         raise TritwiseError(f"{file} has no tokens for filling the middle", fix="data.fim.rate = 0")
     counts = {"fim_documents": 0, "files": 0, "bytes": 0, "encoded_bytes": 0}
-    documents = (d for d in read_documents(parts[rank]) if d.is_kept and d.split != "held_out")
-    ids = _encode(documents, Encoder(tokenizer), end, fim, seed, counts, set())
+    documents = (d for d in read_documents(parts[rank], facts=False) if d.is_kept and d.split != "held_out")
+    ids = _encode(documents, encoder, end, fim, seed, counts, set())
     facts = write_shard(part_path(out, "train", rank), ids, vocab_size=tokenizer.get_vocab_size(),
                         tokenizer_hash=sha256_file(file), recipe_hash=key)
     return counts | {"documents": facts["documents"], "tokens": facts["tokens"]}

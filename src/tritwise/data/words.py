@@ -8,7 +8,7 @@ punctuation and operators separate words and are not looked at: another layout o
 import functools
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +30,12 @@ class Words:
     hashes: np.ndarray  # uint64 [words]
     starts: np.ndarray  # int64 [words]
     ends: np.ndarray    # int64 [words]
+    _ngrams: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def ngrams(self, n: int) -> np.ndarray:
+        """`ngram_hashes` of the words; what it is made of is kept for the next n."""
+        self._ngrams.setdefault(1, self.hashes)
+        return _ngrams(self._ngrams, n)
 
     def joined(self, first: int, count: int) -> bytes:
         """`count` words from the one numbered `first` on, with a space between."""
@@ -49,6 +55,7 @@ def normalised(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").translate(_CODES)
 
 
+@functools.lru_cache(maxsize=1)  # stages look at one text after the other
 def words_of(text: str) -> Words:
     """The words of a text. Equal words have equal hashes; others have other ones, but for one chance in 2^64 or so."""
     codes = normalised(text)
@@ -99,19 +106,19 @@ def ngram_hashes(hashes: np.ndarray, n: int) -> np.ndarray:
 
     The sum of hash i times the i-th power (from the last one) of an odd number, built up by doubling.
     """
-    if len(hashes) < n:
+    return _ngrams({1: hashes}, n)
+
+
+def _ngrams(known: dict[int, np.ndarray], n: int) -> np.ndarray:
+    """Hashes of n-grams; `known` has those of some sizes and takes those that are made on the way."""
+    if len(known[1]) < n:
         return np.empty(0, dtype=np.uint64)
-    doubled = {1: hashes}
-    size = 1
-    while size * 2 <= n:
-        doubled[size * 2] = _appended(doubled[size], doubled[size], size, size)
-        size *= 2
-    result, length = doubled[size], size
-    while length < n:
-        size = next(each for each in sorted(doubled, reverse=True) if each <= n - length)
-        result = _appended(result, doubled[size], length, size)
-        length += size
-    return result
+    if n not in known:
+        half = 1 << (n.bit_length() - 1)  # the largest power of two
+        if half == n:
+            half //= 2
+        known[n] = _appended(_ngrams(known, half), _ngrams(known, n - half), half, n - half)
+    return known[n]
 
 
 def _appended(left: np.ndarray, right: np.ndarray, left_words: int, right_words: int) -> np.ndarray:

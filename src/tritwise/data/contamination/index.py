@@ -89,7 +89,7 @@ class TestSets:
 
     def _long_hits(self, words: Words) -> list[Hit]:
         n = self.settings.ngram
-        positions, rows = self.table.pairs(ngram_hashes(words.hashes, n))
+        positions, rows = self.table.pairs(words.ngrams(n))
         hits = []
         items = self.item_of[self.owners[rows]]
         for item in np.unique(items).tolist():
@@ -103,7 +103,7 @@ class TestSets:
         return hits
 
     def _short_hits(self, text: str, words: Words) -> list[Hit]:
-        positions, rows = self.short_table.pairs(ngram_hashes(words.hashes, _SHORT))
+        positions, rows = self.short_table.pairs(words.ngrams(_SHORT))
         for place in range(_SHORT, self.short_words.shape[1]):
             wanted = self.short_words[rows, place]
             there = words.hashes[np.minimum(positions + place, len(words.hashes) - 1)]

@@ -56,7 +56,7 @@ def signature_task(job: Job, task: int) -> None:
     Memory: 4 bytes for each permutation and about 100 more for each document, and 8 MiB of texts.
     """
     part = _Part(job.recipe)
-    for documents in _batches(d for d in read_documents(job.parts[task]) if d.is_kept):
+    for documents in _batches(d for d in read_documents(job.parts[task], facts=False) if d.is_kept):
         part.add(documents)
     if len(part.paths) >= MOST_VERTICES:
         raise TritwiseError(f"{job.parts[task]} holds too many documents", why="2^32 - 1 can be told apart",

@@ -4,9 +4,11 @@ A finished task leaves a mark, `WORK/done/STEP/00007.json`, written after its ou
 killed run goes on with the tasks that have no mark, whoever carries them (`local.py`, `cluster.py`).
 """
 
+import errno
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tritwise.common.files import atomic_write_json, read_json
 
 Counts = dict[str, Any]
 DONE = "done"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,24 @@ def run_task(work: Path, step: Step, rank: int) -> Counts:
     path = mark(work, step, rank)
     if path.exists():
         return read_json(path, what="the mark of a finished task")
-    began = time.perf_counter()
-    counts = step.run(rank) or {}
-    record = {"key": step.key, "counts": counts, "seconds": round(time.perf_counter() - began, 3)}
-    atomic_write_json(path, record)
+    with needs_room(work, step.name):
+        began = time.perf_counter()
+        counts = step.run(rank) or {}
+        record = {"key": step.key, "counts": counts, "seconds": round(time.perf_counter() - began, 3)}
+        atomic_write_json(path, record)
     return record
+
+
+@contextmanager
+def needs_room(work: Path, what: str) -> Iterator[None]:
+    """A full disk becomes a TritwiseError; what was written in part is gone, and what was finished stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise TritwiseError(f"{what}: there is no room on the disk of {work}", why=str(error),
+                            fix="make room and run the same command again; finished tasks are kept") from None
 
 
 def prepare(work: Path, step: Step) -> list[int]:
@@ -65,9 +81,17 @@ def prepare(work: Path, step: Step) -> list[int]:
     return [rank for rank, path in marks.items() if not path.exists()]
 
 
+def each_count(work: Path, step: Step) -> Iterator[Counts]:
+    """What each task of a finished step counted, in order, one in memory at a time.
+
+    Raises TritwiseError when one is not done.
+    """
+    return (record["counts"] for record in _records(work, step))
+
+
 def counts_of(work: Path, step: Step) -> list[Counts]:
-    """What each task of a finished step counted, in order. Raises TritwiseError when one is not done."""
-    return [record["counts"] for record in _records(work, step)]
+    """All that `each_count` gives: for few tasks."""
+    return list(each_count(work, step))
 
 
 def seconds_of(work: Path, step: Step) -> float:
@@ -77,13 +101,13 @@ def seconds_of(work: Path, step: Step) -> float:
     return round(sum(record["seconds"] for record in _records(work, step)), 3)
 
 
-def _records(work: Path, step: Step) -> list[Mapping[str, Any]]:
+def _records(work: Path, step: Step) -> Iterator[Mapping[str, Any]]:
     paths = [mark(work, step, rank) for rank in range(step.tasks)]
     missing = [rank for rank, path in enumerate(paths) if not path.exists()]
     if missing:
         raise TritwiseError(f"{step.name}: {len(missing)} of {step.tasks} tasks are not done",
                             why=f"the first of them is {missing[0]}", fix="run the same command again")
-    return [read_json(path, what="the mark of a finished task") for path in paths]
+    return (read_json(path, what="the mark of a finished task") for path in paths)
 
 
 def total(counts: Sequence[Counts], name: str) -> int:

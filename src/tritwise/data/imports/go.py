@@ -3,19 +3,27 @@
 Files of one package see each other without an import. Build tags are not looked at: where several files define a name
 for different systems, all are dependencies.
 
-Forms: `imports` (path, name) where name is what the file calls it, "" for the package's own name; `defines` holds
-names of the package, ".name(" for methods and ".name" for fields; `uses` holds "name", "package.name" and the last two
-for what is selected from a value, with "(" where it is called.
+A method or field is looked for among the types that a file can have values of: those that it names, those that the
+functions and variables which it names lead to, and so on through the methods and fields that it uses.
+
+Forms: `imports` (path, name) where name is what the file calls it, "" for the package's own name; `defines` holds names
+of the package, "Type.name(" for methods and "Type.name" for fields, and each of them again as "what>Type" for the types
+that it leads to; `uses` holds "name", "package.name", and ".name" for what is selected from a value, with "(" where it
+is called.
 """
 
 import posixpath
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from tritwise.data.imports.facts import Facts
 from tritwise.data.imports.parse import captures, parse, wrong_bytes
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 MANIFESTS = frozenset(("go.mod",))
 
@@ -23,16 +31,9 @@ _QUERY = """
 (package_clause (package_identifier) @package)
 (import_spec) @import
 (source_file (_) @top)
-(source_file (function_declaration name: (_) @define))
-(source_file (type_declaration [(type_spec name: (_) @define) (type_alias name: (_) @define)]))
-(source_file (var_declaration [(var_spec name: (_) @define) (var_spec_list (var_spec name: (_) @define))]))
-(source_file (const_declaration (const_spec name: (_) @define)))
-(method_declaration name: (_) @method)
-(source_file (type_declaration (type_spec type: (interface_type (method_elem name: (_) @method)))))
-(source_file (type_declaration (type_spec type: (struct_type (field_declaration_list (field_declaration
-  name: (_) @field))))))
-(field_declaration name: (_) @member)
-(method_elem name: (_) @member)
+(field_declaration name: (_) @local)
+(method_elem name: (_) @local)
+(method_declaration name: (_) @local)
 (parameter_declaration name: (_) @local)
 (variadic_parameter_declaration name: (_) @local)
 (type_parameter_declaration name: (_) @local)
@@ -59,12 +60,11 @@ _PREDECLARED = frozenset(
     b"int int8 int16 int32 int64 rune string uint uint8 uint16 uint32 uint64 uintptr true false iota nil append cap "
     b"clear close complex copy delete imag len make max min new panic print println real recover init main _".split())
 
-_COMMON_MEMBER_NAMES = (
-    "Add Addr Body Bytes Cancel Close Context Copy Count Data Del Delete Done Err Error Errorf Fatal Fatalf Flush "
-    "Format Get Handler Header Host ID Index Info Is Key Kind Len Less Lock Method Name New Next Parse Path Pop Print "
-    "Printf Println Push Query Read Reset Run Seek Set Size Start Stat Status Stop String Swap Time Type URL Unlock "
-    "Unwrap Value Values Wait Write WriteString")
-_COMMON_MEMBERS = frozenset(_COMMON_MEMBER_NAMES.split())
+_NEVER_NAMED = frozenset((b"_", b"init", b"main"))
+_TYPE_NAMES = re.compile(rb"(?:" + _NAME + rb"\.)?" + _NAME)
+_RECEIVER = re.compile(rb"(" + _NAME + rb")\s*(?:\[[^\]]*\]\s*)?,?\s*\)\s*\Z")
+# What a value is made by: NewThing(...), &Thing{...}, new(Thing).
+_MAKER = re.compile(rb"&?(?:new\()?((?:" + _NAME + rb"\.)?" + _NAME + rb")\s*[({)]")
 _WITH_USES = frozenset(("const_declaration", "function_declaration", "method_declaration", "type_declaration",
                         "var_declaration", "ERROR"))
 
@@ -103,13 +103,79 @@ def extract(path: str, content: bytes) -> Facts:
                 uses |= {name} - local
             else:
                 uses.add(b"." + member if name in local else name + b"." + member)
-    defines = {name for name in texts("define") if name not in (b"_", b"init", b"main")}
-    # A member that is declared here, be it of a type inside a function, is not another file's.
-    own = {b"." + name for name in texts("member")} | {b".%b(" % name for name in texts("method")}
-    members = {b"." + name for name in texts("field")} | {b".%b(" % name for name in texts("method")}
+    defines = {name for top in tops for name in _definitions(top, content)}
     names = texts("package")
     return Facts("go", tuple(sorted(imports)), names[0].decode("utf-8", "replace") if names else "",
-                 _decoded(defines | members), _decoded(uses - defines - own), wrong_bytes(tree))
+                 _decoded(defines), _decoded(uses - defines), wrong_bytes(tree))
+
+
+def _definitions(top: "Node", content: bytes) -> Iterator[bytes]:
+    """What a declaration defines, and which names lead from it to types."""
+
+    def text(node: "Node") -> bytes:
+        return content[node.start_byte:node.end_byte]
+
+    def named(what: bytes, *types: "Node | None") -> Iterator[bytes]:
+        yield what
+        for each in types:
+            if each is not None:
+                for qualified in set(_TYPE_NAMES.findall(text(each))) - _PREDECLARED:
+                    yield what + b">" + qualified
+
+    def specs(node: "Node") -> Iterator["Node"]:
+        for each in node.named_children:
+            if each.type.endswith("_list"):
+                yield from specs(each)
+            elif each.type.endswith(("_spec", "_alias")):
+                yield each
+
+    if top.type == "function_declaration":
+        name = top.child_by_field_name("name")
+        if name is not None and text(name) not in _NEVER_NAMED:
+            yield from named(text(name), top.child_by_field_name("result"))
+    elif top.type == "method_declaration":
+        receiver, name = top.child_by_field_name("receiver"), top.child_by_field_name("name")
+        owner = _RECEIVER.search(text(receiver)) if receiver is not None else None
+        if owner and name is not None:
+            yield from named(b"%b.%b(" % (owner[1], text(name)), top.child_by_field_name("result"))
+    else:
+        for spec in specs(top):
+            found, value = spec.child_by_field_name("type"), spec.child_by_field_name("value")
+            for name in spec.children_by_field_name("name"):
+                if spec.type not in ("type_spec", "type_alias"):
+                    if text(name) not in _NEVER_NAMED:
+                        yield from named(text(name), found)
+                        made = _MAKER.match(text(value)) if found is None and value is not None else None
+                        if made:
+                            yield b"%b>%b" % (text(name), made[1])
+                elif found is not None and found.type in ("struct_type", "interface_type"):
+                    yield from _members(text(name), found, content, named)
+                else:
+                    yield from named(text(name), found)
+
+
+def _members(owner: bytes, found: "Node", content: bytes, named: "Callable[..., Iterator[bytes]]") -> Iterator[bytes]:
+    """Fields of a struct or methods of an interface; what is embedded is reached from the type itself."""
+    yield owner
+    for child in found.named_children:
+        for each in child.named_children if child.type == "field_declaration_list" else (child,):
+            names = each.children_by_field_name("name")
+            if each.type == "method_elem":
+                name = content[names[0].start_byte:names[0].end_byte] if names else b""
+                yield from named(b"%b.%b(" % (owner, name), each.child_by_field_name("result"))
+            elif each.type == "field_declaration":
+                for name in names:
+                    yield from named(b"%b.%b" % (owner, content[name.start_byte:name.end_byte]),
+                                     each.child_by_field_name("type"))
+                if not names:
+                    target = each.child_by_field_name("type")
+                    short = None if target is None else _TYPE_NAMES.search(
+                        content[target.start_byte:target.end_byte])
+                    if short:
+                        yield from named(b"%b.%b" % (owner, short[0].rpartition(b".")[2]), target)
+                        yield from named(owner, target)
+            elif each.type in ("type_elem", "constraint_elem"):
+                yield from named(owner, each)
 
 
 def _decoded(names: set[bytes]) -> tuple[str, ...]:
@@ -134,13 +200,22 @@ class _Package:
     """The files of one directory with one package clause, by the names that they define."""
 
     def __init__(self) -> None:
-        self.definers: dict[str, set[str]] = defaultdict(set)
         self.name = ""
+        self.definers: dict[str, set[str]] = defaultdict(set)
+        self.members: dict[str, set[str]] = defaultdict(set)  # of a type: "name" and "name("
+        self.leads: dict[str, set[tuple[str, str]]] = defaultdict(set)  # of a name: (file, type as the file writes it)
 
     def add(self, path: str, facts: Facts) -> None:
         self.name = facts.package
-        for name in facts.defines:
-            self.definers[name].add(path)
+        for each in facts.defines:
+            what, leads, target = each.partition(">")
+            if leads:
+                self.leads[what].add((path, target))
+                continue
+            self.definers[what].add(path)
+            owner, dot, member = what.partition(".")
+            if dot:
+                self.members[owner].add(member)
 
 
 class _Packages:
@@ -188,7 +263,13 @@ def edges(files: Mapping[str, Facts], manifests: Mapping[str, Facts], paths: Col
           repository: str) -> dict[str, set[str]]:
     packages = _Packages(files, {path: facts for path, facts in manifests.items() if facts.language == "go.mod"},
                          repository)
-    return {path: _targets(path, facts, packages) for path, facts in files.items()}
+    scopes = {path: _Scope(path, facts, packages) for path, facts in files.items()}
+    result = {}
+    for path, facts in files.items():
+        found = _reached(path, facts, scopes)
+        test = path.endswith("_test.go")
+        result[path] = {target for target in found if target != path and (test or not target.endswith("_test.go"))}
+    return result
 
 
 def _usual_names(path: str) -> Iterator[str]:
@@ -201,45 +282,64 @@ def _usual_names(path: str) -> Iterator[str]:
     yield from re.split(r"[-_.]", last)
 
 
-def _targets(path: str, facts: Facts, packages: _Packages) -> set[str]:
-    own = packages.own(path, facts)
-    visible = [own]
-    by_name: dict[str, _Package] = {}
-    for name, alias in facts.imports:
-        package = packages.imported(name)
-        if package is not None and alias == ".":
-            visible.append(package)
-        elif package is not None and alias != "_":
-            by_name[alias or package.name] = package
-        elif package is None and alias not in (".", "_"):
-            by_name |= dict.fromkeys([alias] if alias else _usual_names(name), _Package())
-    packages_here = {id(package): package for package in (*visible, *by_name.values())}.values()
+class _Scope:
+    """What names mean in one file."""
+
+    def __init__(self, path: str, facts: Facts, packages: _Packages) -> None:
+        self.own = packages.own(path, facts)
+        self.visible = [self.own]
+        self.imported: dict[str, _Package] = {}
+        for name, alias in facts.imports:
+            package = packages.imported(name)
+            if package is not None and alias == ".":
+                self.visible.append(package)
+            elif package is not None and alias != "_":
+                self.imported[alias or package.name] = package
+            elif package is None and alias not in (".", "_"):
+                self.imported |= dict.fromkeys([alias] if alias else _usual_names(name), _Package())
+
+    def find(self, use: str) -> Iterator[tuple[_Package, str]]:
+        """The packages and names that "name" or "package.name" stands for."""
+        name, dot, member = use.partition(".")
+        if dot and name in self.imported:
+            yield self.imported[name], member.rstrip("(")
+        else:
+            yield from ((package, name) for package in self.visible)
+
+
+def _reached(path: str, facts: Facts, scopes: Mapping[str, _Scope]) -> set[str]:
+    """The files that define what a file names, and the methods and fields that it uses of types it can have."""
+    scope = scopes[path]
     found: set[str] = set()
+    selected: set[str] = set()
+    waiting: list[tuple[_Package, str]] = []
     for use in facts.uses:
         name, dot, member = use.partition(".")
-        if not name:
-            found |= _member_definer(use, path, packages_here, own)
-        elif dot and name in by_name:
-            found |= by_name[name].definers.get(member.rstrip("("), set())
-        else:
-            for package in visible:
-                found |= package.definers.get(name, set())
-            if dot:
-                found |= _member_definer("." + member, path, packages_here, own)
-    test = path.endswith("_test.go")
-    return {target for target in found if target != path and (test or not target.endswith("_test.go"))}
-
-
-def _member_definer(name: str, path: str, packages: Collection[_Package], own: _Package) -> set[str]:
-    """The file that alone defines a method or field of this name, among the packages that this file names.
-
-    Types are not inferred, so a name that types of the standard library have too is left alone, and tests, which
-    define many small types, are not looked into.
-    """
-    if name.strip(".(") in _COMMON_MEMBERS:
-        return set()
-    definers: set[str] = set()
-    for package in packages:
-        if package is own or name[1:2].isupper():
-            definers |= {each for each in package.definers.get(name, ()) if not each.endswith("_test.go")}
-    return definers if len(definers) == 1 else set()
+        if dot and name not in scope.imported:
+            selected.add(member)
+        if name:
+            waiting += scope.find(use)
+    for package, name in waiting:
+        found |= package.definers.get(name, set())
+    waiting += ((scope.own, each.partition(">")[0]) for each in facts.defines)
+    seen: set[tuple[int, str]] = set()
+    while waiting:  # nearest first: a member that is found is not sought among types further away
+        level, waiting = waiting, []
+        here: set[str] = set()
+        for package, name in level:
+            if (id(package), name) in seen:
+                continue
+            seen.add((id(package), name))
+            for place, target in package.leads.get(name, ()):
+                waiting += scopes[place].find(target)
+            members = package.members.get(name)
+            for member in selected if members else ():
+                # A field can be called, too, and a method can be taken as a value.
+                other = member.removesuffix("(") if member.endswith("(") else f"{member}("
+                each = member if member in members else other
+                if each in members:
+                    here.add(member)
+                    found |= package.definers[f"{name}.{each}"]
+                    waiting.append((package, f"{name}.{each}"))
+        selected -= here
+    return found

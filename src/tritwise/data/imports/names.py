@@ -47,22 +47,26 @@ def mentions(content: bytes, left_out: "Iterable[Node]", *, call: bytes = b"({<"
     found = Mentions(set(), set(), set(), set())
     plain, called, members, in_full = found
     for chain in set(_CHAIN.findall(b"\0".join(pieces))):
-        sign = chain[-1:]
-        first, *rest = chain.rstrip(b"(<[:{ ").replace(b"?", b"").split(b".")
+        name = chain.rstrip(b"(<[:{ ?")
+        sign = chain[len(name):][-1:]
+        if b"." not in name:  # most have none
+            # A small name before a colon is a label or is declared here.
+            if not name[:1].isdigit() and (sign != b":" or not name[:1].islower()):
+                plain.add(name)
+                if sign and sign in call:
+                    called.add(name)
+            continue
+        first, *rest = name.replace(b"?", b"").split(b".")
         while b"" in rest:  # two dots are a range of two values
             place = rest.index(b"")
             plain.update(rest[place + 1:place + 2])
             del rest[place:place + 2]
         members.update(rest)
-        # A small name before a colon is a label or is declared here.
-        if not first or first[:1].isdigit() or (sign == b":" and not rest and first[:1].islower()):
+        if not first or first[:1].isdigit():
             continue
         plain.add(first)
-        if not rest:
-            if sign in call:
-                called.add(first)
-        elif not first[:1].isupper():
-            capital = next((place for place, name in enumerate(rest, 2) if name[:1].isupper()), 0)
+        if rest and not first[:1].isupper():
+            capital = next((place for place, part in enumerate(rest, 2) if part[:1].isupper()), 0)
             if capital:
                 in_full.add(b".".join([first, *rest][:capital]))
     plain.discard(b"")
@@ -126,16 +130,16 @@ class Extensions:
                 self._members.add(_MEMBER.search(define)[0])
 
     def find(self, name: str, places: Iterable[str], mentioned: Collection[str],
-             to_be_mentioned: Collection[str] = ()) -> list[str]:
+             to_be_mentioned: Collection[str] | None = ()) -> list[str]:
         """Files with an extension of a name in the first of the places that has one.
 
         Where a class has a member of that name too, only extensions of types that the file mentions count; of the
-        types `to_be_mentioned`, never others.
+        types `to_be_mentioned` (None: of all) never others.
         """
         for place in places:
             found = self._files.get((place, name))
             if found:
-                ambiguous = name in self._members
+                strict = to_be_mentioned is None or name in self._members
                 return [path for path, extended in found
-                        if extended in mentioned or not (ambiguous or extended in to_be_mentioned)]
+                        if extended in mentioned or not (strict or extended in to_be_mentioned)]
         return []

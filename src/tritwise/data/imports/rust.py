@@ -5,7 +5,8 @@ All of `#[cfg]` counts.
 
 Forms, where `scope` names the modules written inside the file ("a::b", "" for the file itself):
 
-    imports  ("mod", scope, name, path attribute); ("use", scope, path, name here, "pub" | "" | "local");
+    imports  ("mod", scope, name, path attribute); ("macro", "name!", module, path attribute) for a module that is
+             declared where the macro is used; ("use", scope, path, name here, "pub" | "" | "local");
              ("path", scope, path); ("include", file)
     defines  "scope::name" of items, "name!" of macros, "crate!name" of exported ones
     uses     "name!" of macros
@@ -39,7 +40,7 @@ _TOKENS = re.compile(
     rb"(?P<visibility>\bpub\b\s*(?:\([^)\n]*\)\s*)?)?\buse\s(?P<use>[^;]{0,8192});|"
     rb"\bextern\s+crate\s+(?P<crate>" + _NAME + rb")(?:\s+as\s+(?P<alias>" + _NAME + rb"))?|"
     rb"\bmacro_rules!\s*(?P<rules>" + _NAME + rb")|"
-    rb'\binclude!\s*\(\s*"(?P<include>[^"\n]*)"|'
+    rb'\binclude(?:_str|_bytes)?!\s*\(\s*"(?P<include>[^"\n]*)"|'
     rb"\b(?:fn|struct|enum|union|trait|type|const|static|macro)\s+(?:mut\s+)?(?P<define>" + _NAME + rb")|"
     rb"(?P<path>(?:\$?" + _NAME + rb"|(?<![\w>]))(?:\s*::\s*" + _NAME + rb")+)(?P<bang>!\s*\{?)?|"
     rb"\b(?P<macro>" + _NAME + rb")!\s*(?P<body>\{)?|"
@@ -81,6 +82,7 @@ class _Scanner:
         self.uses: set[str] = set()
         # A module's name; "" for a macro that wraps items; None for everything else.
         self._open: list[str | None] = []
+        self._rules = ("", -1)  # the macro whose rules are being read, and how many braces are open around it
         self._branches = False  # inside cfg_if!, whose branches wrap items
 
     def _scope(self) -> str:
@@ -102,6 +104,8 @@ class _Scanner:
                 if self._open:
                     self._open.pop()
                 self._branches = self._branches and "" in self._open
+                if len(self._open) <= self._rules[1]:
+                    self._rules = ("", -1)
             elif kind == "attribute":
                 attribute = _text(group("attribute"))
             elif kind == "export":
@@ -111,6 +115,8 @@ class _Scanner:
                 if group("inline") == b"{":
                     self.defines.add(self._in_scope(name))
                     self._open.append(name)
+                elif self._rules[0]:
+                    self.imports.add(("macro", self._rules[0], name, attribute))
                 else:
                     self.imports.add(("mod", self._scope(), name, attribute))
                 attribute = ""
@@ -126,7 +132,9 @@ class _Scanner:
                 if name != "self":
                     self.imports.add(("use", self._scope(), f"::{name}", _text(group("alias") or group("crate")), ""))
             elif kind == "rules":
-                self.defines.add(f"{_text(group('rules'))}!")
+                name = f"{_text(group('rules'))}!"
+                self._rules = self._rules if self._rules[0] else (name, len(self._open))
+                self.defines.add(name)
                 if export:
                     self.defines.add(f"crate!{_text(group('rules'))}")
                 export = False

@@ -42,6 +42,12 @@ class Crates:
                 self._targets[posixpath.dirname(folder)].append(path)
         self._macros: dict[tuple[_Module | None, str], set[str]] = defaultdict(set)
         self._children: dict[str, set[str]] = defaultdict(set)
+        # Modules that a macro declares where it is used.
+        self._by_macro: dict[str, set[tuple[str, str, str]]] = defaultdict(set)
+        for facts in files.values():
+            for each in facts.imports:
+                if each[0] == "macro":
+                    self._by_macro[each[1]].add(("", each[2], each[3]))
         libraries: dict[str, _Module] = {}
         packages = {posixpath.dirname(path): facts for path, facts in manifests.items() if facts.package}
         for directory, facts in sorted(packages.items()):
@@ -96,10 +102,10 @@ class Crates:
             module, directory = waiting.pop()
             facts = self._files[module.file]
             inner = self._inside(module, facts)
-            for each in facts.imports:
-                if each[0] != "mod":
-                    continue
-                _, scope, name, attribute = each
+            declared = {each[1:] for each in facts.imports if each[0] == "mod"}
+            for use in facts.uses:
+                declared |= self._by_macro.get(use, set())
+            for scope, name, attribute in sorted(declared):
                 file = self._module_file(module.file, directory, scope, name, attribute)
                 if file is None:
                     continue

@@ -156,7 +156,7 @@ def _targets(facts: Facts, places: list[str], defined: Mapping[tuple[str, str], 
             yield extensions.find(name[1:], places, mentioned)
         else:
             yield next((defined[place, name] for place in places if (place, name) in defined), ())
-            yield extensions.find(name, places, mentioned)
+            yield extensions.find(name, places, mentioned, None)
 
 
 def edges(files: Mapping[str, Facts], manifests: Mapping[str, Facts], paths: Collection[str],

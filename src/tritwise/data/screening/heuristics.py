@@ -5,13 +5,14 @@
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
 from tritwise.config.data_screening import HeuristicSettings
 from tritwise.data.rules.broken import Broken
-from tritwise.data.words import Words, ngram_hashes, words_of
+from tritwise.data.words import words_of
 
 RULES = {
     "repeated_lines": "more of its characters stand in repeated lines than heuristics.max_repeated_lines",
@@ -45,49 +46,92 @@ class Signals:
 
 def broken(text: str, language: str, settings: HeuristicSettings = _DEFAULTS) -> Broken | None:
     """The first heuristic that a file breaks, or None. Files of fewer than `min_words` words break none."""
-    measured = signals(text, language)
+    measured = _Measured(text, language)
     if measured.words < settings.min_words:
         return None
     for rule in RULES:
+        limit = settings.of(language, "min_name_entropy" if rule == "name_entropy" else f"max_{rule}")
+        if rule == "lines_without_definition" and len(measured.code) <= limit:
+            continue  # there cannot be more, and looking at each line takes long
         value = getattr(measured, rule)
         if rule == "name_entropy":
-            if value < settings.of(language, "min_name_entropy"):
+            if value < limit:
                 return Broken(rule, f"{value:.4f} bits")
-        elif value is not None and value > settings.of(language, f"max_{rule}"):
+        elif value is not None and value > limit:
             return Broken(rule, f"{value} lines" if rule == "lines_without_definition" else f"{value:.4f}")
     return None
 
 
 def signals(text: str, language: str) -> Signals:
     """All measures of a text."""
-    words = words_of(text)
-    lines = [line.strip() for line in text.encode("utf-8", "surrogatepass").split(b"\n")]
-    lines = [line for line in lines if line]
-    starts = _comment_starts(language)
-    code = [line for line in lines if not line.startswith(starts) and line != b"*"]
-    first = np.frombuffer(words.codes, dtype=np.uint8)[words.starts]
-    lengths = words.ends - words.starts
-    is_name = (first < ord("0")) | (first > ord("9"))
-    names = int(np.count_nonzero(is_name))
-    return Signals(
-        words=len(lengths), repeated_lines=_repeated_lines(lines), repeated_ngrams=_repeated_ngrams(words),
-        number_words=(len(lengths) - names) / max(len(lengths), 1),
-        short_names=int(np.count_nonzero(is_name & (lengths == 1))) / max(names, 1),
-        long_words=int(lengths[lengths > _LONG_WORD].sum()) / max(int(lengths.sum()), 1),
-        name_entropy=_entropy(words.hashes[is_name]), comment_lines=(len(lines) - len(code)) / max(len(lines), 1),
-        lines_without_definition=_lines_without_definition(code, language))
+    measured = _Measured(text, language)
+    return Signals(**{field.name: getattr(measured, field.name) for field in fields(Signals)})
 
 
-def _repeated_lines(lines: list[bytes]) -> float:
-    """Share of the bytes in lines of ten bytes and more that stand in repeats of an earlier line."""
-    long = [line for line in lines if len(line) >= _SHORTEST_LINE]
-    total = sum(map(len, long))
-    return 1 - sum(map(len, set(long))) / total if total else 0.0
+class _Measured:
+    """The measures of a text, each computed when it is asked for."""
 
+    def __init__(self, text: str, language: str) -> None:
+        self._text, self._language = text, language
+        self._words = words_of(text)
+        self._lengths = self._words.ends - self._words.starts
+        self.words = len(self._lengths)
 
-def _repeated_ngrams(words: Words) -> float:
-    ngrams = ngram_hashes(words.hashes, _NGRAM)
-    return 1 - len(_counts(ngrams)) / len(ngrams) if len(ngrams) else 0.0
+    @cached_property
+    def _lines(self) -> list[bytes]:
+        content = self._text.encode("utf-8", "surrogatepass")
+        return [stripped for line in content.split(b"\n") if (stripped := line.strip())]
+
+    @cached_property
+    def code(self) -> list[bytes]:
+        """Lines that are no comments."""
+        starts = _comment_starts(self._language)
+        return [line for line in self._lines if not line.startswith(starts) and line != b"*"]
+
+    @cached_property
+    def _is_name(self) -> np.ndarray:
+        first = np.frombuffer(self._words.codes, dtype=np.uint8)[self._words.starts]
+        return (first - np.uint8(ord("0"))) > 9  # what is below "0" wraps around
+
+    @cached_property
+    def _names(self) -> int:
+        return int(np.count_nonzero(self._is_name))
+
+    @property
+    def repeated_lines(self) -> float:
+        """Share of the bytes in lines of ten bytes and more that stand in repeats of an earlier line."""
+        long = [line for line in self._lines if len(line) >= _SHORTEST_LINE]
+        total = sum(map(len, long))
+        return 1 - sum(map(len, set(long))) / total if total else 0.0
+
+    @property
+    def repeated_ngrams(self) -> float:
+        ngrams = self._words.ngrams(_NGRAM)
+        return 1 - len(_counts(ngrams)) / len(ngrams) if len(ngrams) else 0.0
+
+    @property
+    def number_words(self) -> float:
+        return (self.words - self._names) / max(self.words, 1)
+
+    @property
+    def short_names(self) -> float:
+        return int(np.count_nonzero(self._is_name & (self._lengths == 1))) / max(self._names, 1)
+
+    @property
+    def long_words(self) -> float:
+        return int(self._lengths[self._lengths > _LONG_WORD].sum()) / max(int(self._lengths.sum()), 1)
+
+    @property
+    def name_entropy(self) -> float:
+        return _entropy(self._words.hashes[self._is_name])
+
+    @property
+    def comment_lines(self) -> float:
+        return (len(self._lines) - len(self.code)) / max(len(self._lines), 1)
+
+    @property
+    def lines_without_definition(self) -> int | None:
+        return _lines_without_definition(self.code, self._language)
 
 
 def _entropy(hashes: np.ndarray) -> float:

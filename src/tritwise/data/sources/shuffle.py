@@ -12,7 +12,6 @@ gathering.
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -24,6 +23,7 @@ from tritwise.data.sources.rows import rows
 CONTENTS, INDEX = "contents.bin", "index.parquet"
 _RUN_BYTES = 1 << 26
 _GROUP = 1 << 14
+_OPEN_FILES = 128
 
 
 class _Entry(NamedTuple):
@@ -127,20 +127,45 @@ def gather(scattered: Iterable[str | Path], bucket: int) -> Iterator[tuple[Repos
     entries = [(entry, number) for number, directory in enumerate(directories)
                for entry in _bucket_entries(directory, bucket)]
     entries.sort(key=lambda item: (item[0].repository, item[0].path, item[0].skipped is not None, item[0].digest))
-    with ExitStack() as stack:
-        files: list[BinaryIO] = []
-        for directory in directories:
-            try:
-                files.append(stack.enter_context((directory / CONTENTS).open("rb")))
-            except OSError as error:
-                raise TritwiseError(f"{directory} was not written by scatter", why=str(error)) from None
+    with _Contents(directories) as contents:
         for name, members in itertools.groupby(entries, key=lambda item: item[0].repository):
             group = list(members)
             size = sum(entry.size for entry, _ in group if not entry.skipped)
-            yield Repository(name, "parquet", "", None, size), _files(group, files)
+            yield Repository(name, "parquet", "", None, size), _files(group, contents)
 
 
-def _files(group: list[tuple[_Entry, int]], files: list[BinaryIO]) -> Iterator[RawFile]:
+class _Contents:
+    """The contents of all inputs, with a bounded number of open files."""
+
+    def __init__(self, directories: list[Path]) -> None:
+        self._paths = [directory / CONTENTS for directory in directories]
+        self._open: dict[int, BinaryIO] = {}
+
+    def __enter__(self) -> "_Contents":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def read(self, number: int, entry: _Entry) -> bytes:
+        path = self._paths[number]
+        try:
+            if number not in self._open:
+                if len(self._open) == _OPEN_FILES:
+                    self._open.pop(next(iter(self._open))).close()
+                self._open[number] = path.open("rb")
+            self._open[number].seek(entry.offset)
+            content = self._open[number].read(entry.size)
+        except OSError as error:
+            raise TritwiseError(f"{path.parent} was not written by scatter", why=str(error)) from None
+        if sha256_bytes(content)[:16] != entry.digest:
+            raise TritwiseError(f"{path} is damaged", why=f"{entry.path} has another hash than the index",
+                                fix="remove its directory; scatter writes it again")
+        return content
+
+
+def _files(group: list[tuple[_Entry, int]], contents: _Contents) -> Iterator[RawFile]:
     before = None
     for entry, number in group:
         skipped = "duplicate_path" if entry.path == before and not entry.skipped else entry.skipped
@@ -148,12 +173,7 @@ def _files(group: list[tuple[_Entry, int]], files: list[BinaryIO]) -> Iterator[R
         if skipped:
             yield RawFile(entry.path, None, entry.size, skipped, entry.licence)
             continue
-        files[number].seek(entry.offset)
-        content = files[number].read(entry.size)
-        if sha256_bytes(content)[:16] != entry.digest:
-            raise TritwiseError(f"{files[number].name} is damaged", why=f"{entry.path} has another hash than the index",
-                                fix="remove its directory; scatter writes it again")
-        yield RawFile(entry.path, content, entry.size, None, entry.licence)
+        yield RawFile(entry.path, contents.read(number, entry), entry.size, None, entry.licence)
 
 
 def _bucket_entries(directory: Path, bucket: int) -> Iterator[_Entry]:

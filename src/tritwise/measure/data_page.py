@@ -138,8 +138,8 @@ def _clusters(clusters: Data) -> str:
             more = f"<p class=\"note\">and {number(left)} more</p>" if left else ""
             parts.append(f"<details><summary>{number(cluster['members'])} alike, {number(cluster['kept'])} kept: "
                          f"<code>{escape(first)}</code></summary><ul>{members}</ul>{more}</details>")
-    return section("Duplicates", '<p class="note">The first of a group is kept, and so is each member that resembles no '
-                   "kept one closely enough.</p>", *parts) if parts else ""
+    return section("Duplicates", '<p class="note">The first of a group is kept, and so is each member that resembles '
+                   "no kept one closely enough.</p>", *parts) if parts else ""
 
 
 def _graphs(graphs: Sequence[Data]) -> str:

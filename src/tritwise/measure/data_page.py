@@ -138,8 +138,8 @@ def _clusters(clusters: Data) -> str:
             more = f"<p class=\"note\">and {number(left)} more</p>" if left else ""
             parts.append(f"<details><summary>{number(cluster['members'])} alike, {number(cluster['kept'])} kept: "
                          f"<code>{escape(first)}</code></summary><ul>{members}</ul>{more}</details>")
-    return section("Duplicates", '<p class="note">The first of a group is kept, and so is each member that resembles no '
-                   "kept one closely enough.</p>", *parts) if parts else ""
+    return section("Duplicates", '<p class="note">The first of a group is kept, and so is each member that resembles '
+                   "no kept one closely enough.</p>", *parts) if parts else ""
 
 
 def _graphs(graphs: Sequence[Data]) -> str:
@@ -163,8 +163,8 @@ def _graphs(graphs: Sequence[Data]) -> str:
 
 def _redactions(report: Data) -> str:
     rows = [(_REDACTED.get(kind, kind), number(count)) for kind, count in report["redacted"].items() if count]
-    licences = [(name or "none found", f"{number(files)} files, {size(total)}")
-                for name, (files, total) in report["licences"].items()]
+    found = sorted(report["licences"].items(), key=lambda item: (-item[1][1], item[0]))
+    licences = [(name or "none found", f"{number(files)} files, {size(total)}") for name, (files, total) in found]
     parts = [f"<h3>Secrets and personal data that were replaced</h3>{facts(rows)}" if rows else "",
              f"<h3>Licences of what was kept</h3>{facts(licences)}" if licences else ""]
     return section("Inside the files", *parts) if any(parts) else ""

@@ -30,7 +30,9 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units, three digits."""
+    """Bytes in decimal units, three digits; below a thousand they are counted."""
+    if count < 1000:
+        return f"{round(count)} bytes"
     for factor, unit in ((1e9, "GB"), (1e6, "MB")):
         if count >= factor:
             return f"{_fixed(count / factor, 3)} {unit}"

@@ -59,3 +59,14 @@ def test_equal_documents_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         save_documents(tmp_path / name, [DOCUMENT] * 5000)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_a_reader_of_one_split_gets_its_rows_in_their_order_and_no_facts_if_it_wants_none(tmp_path, split):
+    documents = [replace(DOCUMENT, path=f"{n}.py", split=("train", "held_out", None)[n % 3], facts="{}", position=n)
+                 for n in range(10)]
+    only_train = [replace(DOCUMENT, path="only.py", split="train")] * 5000  # row groups without the other split
+    save_documents(tmp_path / "a", only_train + documents)
+    expected = [document for document in only_train + documents if document.split == split]
+    assert list(read_documents(tmp_path / "a", split)) == expected
+    assert list(read_documents(tmp_path / "a", split, facts=False)) == [replace(d, facts=None) for d in expected]

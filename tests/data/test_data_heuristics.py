@@ -7,6 +7,7 @@ import statistics
 import pytest
 
 from tritwise.config.data_screening import HeuristicLimits, HeuristicSettings
+from tritwise.data.rules import Broken
 from tritwise.data.screening import heuristics
 from tritwise.data.screening.heuristics import RULES, broken, signals
 
@@ -91,3 +92,11 @@ def test_a_language_can_have_limits_of_its_own():
     text = f"insert into table_of_numbers (one, two, three, four) values ({NUMBERS})"
     assert broken(text, "sql", settings) is None
     assert broken(text, "c", settings).rule == "number_words"
+
+
+@pytest.mark.parametrize("lines", [9, 10, 11])
+def test_no_limit_on_lines_without_a_definition_is_passed_over_because_a_file_is_short(lines):
+    text = "\n".join(f"alpha{n} = beta{n} + gamma{n} - delta{n} * epsilon{n} / zeta{n} + eta{n}" for n in range(lines))
+    found = broken(text, "python", HeuristicSettings(max_lines_without_definition=10))
+    assert signals(text, "python").lines_without_definition == lines
+    assert found == (Broken("lines_without_definition", "11 lines") if lines == 11 else None)

@@ -50,3 +50,10 @@ def test_an_ngram_has_the_hash_of_its_words_in_their_order(n):
     assert len(set(zip(grams, hashes.tolist(), strict=True))) == len(set(grams)) == len(set(hashes.tolist()))
     assert hashes[3] == ngram_hashes(words_of(".".join(words[3:3 + n])).hashes, n)[0]
     assert len(ngram_hashes(words_of(" ".join(words[:n - 1])).hashes, n)) == 0
+
+
+def test_ngrams_of_several_sizes_are_those_that_each_has_alone():
+    words = words_of(" ".join(f"w{i * i % 11}" for i in range(60)))
+    for n in (10, 3, 1, 16, 7, 10):
+        assert (words.ngrams(n) == ngram_hashes(words.hashes, n)).all()
+    assert len(words.ngrams(61)) == 0

@@ -67,7 +67,6 @@ def _pyarrow():
     """pyarrow's core and Parquet modules; the base install does not have them."""
     try:
         import pyarrow
-        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise TritwiseError("reading and writing documents needs pyarrow",
@@ -132,9 +131,10 @@ def read_documents(path: Path, split: Split | None = None, *, facts: bool = True
             for number in range(file.num_row_groups):
                 rows = None
                 if split is not None:  # most row groups have one split only, and the others' need not be read
-                    rows = pyarrow.compute.equal(file.read_row_group(number, columns=["split"])["split"], split)
-                    if not pyarrow.compute.any(rows).as_py():
+                    splits = file.read_row_group(number, columns=["split"])["split"].to_pylist()
+                    if split not in splits:
                         continue
+                    rows = pyarrow.array([each == split for each in splits])
                 table = file.read_row_group(number, columns=names)
                 table = table if rows is None else table.filter(rows)
                 yield from map(Document, *(table[name].to_pylist() for name in names))

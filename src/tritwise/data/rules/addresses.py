@@ -35,8 +35,12 @@ def behind_at_signs(content: bytes, settings: SecretSettings) -> list[Found]:
     found = []
     at = content.find(b"@")
     while at >= 0:
+        # Most open annotations and tags of documentation, behind white space: no address and no password ends so.
+        if content[at - 1:at].isspace():
+            at = content.find(b"@", at + 1)
+            continue
         before = content[max(0, at - _MOST_BEFORE_AT):at]
-        if settings.passwords and (url := _URL_USER.search(before)):
+        if settings.passwords and b"://" in before and (url := _URL_USER.search(before)):
             if keys.is_password(url.group(1), least=_SHORTEST_URL_PASSWORD, entropy=0):
                 found.append(Found(at - len(url.group(1)), at, "url_password", PASSWORD))
         elif settings.emails and (host := _HOST.match(content, at)) and (local := _LOCAL.search(before[-64:])):

@@ -88,7 +88,7 @@ def test_threads_have_parsers_of_their_own():
 
 
 def test_a_missing_wheel_names_the_extra(monkeypatch):
-    monkeypatch.setitem(module.GRAMMARS, "java", ("tree_sitter_of_no_language", "language"))
+    monkeypatch.setitem(sys.modules, "tree_sitter_java", None)  # what Python takes for not installed
     monkeypatch.setattr(module, "_local", threading.local())
     module._grammar.cache_clear()
     with pytest.raises(TritwiseError, match="java") as caught:

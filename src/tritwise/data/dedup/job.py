@@ -6,7 +6,6 @@ A vertex is a repository or a file: its part's number in the upper 32 bits, its 
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -96,7 +95,8 @@ def text_hash(text: bytes) -> bytes:
 
 def native() -> ModuleType:
     """The native core. Raises TritwiseError when it is not built."""
-    try:  # by name: `from tritwise import` would count as an import of the engine, which lies higher
-        return import_module("tritwise._native")
+    try:  # not `from tritwise import`: that would be an import of the package itself, and so of the engine
+        import tritwise._native as core
     except ImportError as error:
         raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
+    return core

@@ -11,7 +11,6 @@ an object of every node on the way. One query for everything is faster than two.
 import threading
 import time
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tritwise.common.errors import TritwiseError
@@ -21,24 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["GRAMMARS", "SlowFileError", "captures", "parse", "wrong_bytes"]
 
-# Module of the wheel and name of the function that gives its grammar.
-GRAMMARS = {
-    "c": ("tree_sitter_c", "language"),
-    "c#": ("tree_sitter_c_sharp", "language"),
-    "c++": ("tree_sitter_cpp", "language"),
-    "go": ("tree_sitter_go", "language"),
-    "java": ("tree_sitter_java", "language"),
-    "javascript": ("tree_sitter_javascript", "language"),
-    "kotlin": ("tree_sitter_kotlin", "language"),
-    "php": ("tree_sitter_php", "language_php"),
-    "python": ("tree_sitter_python", "language"),
-    "ruby": ("tree_sitter_ruby", "language"),
-    "rust": ("tree_sitter_rust", "language"),
-    "scala": ("tree_sitter_scala", "language"),
-    "swift": ("tree_sitter_swift", "language"),
-    "tsx": ("tree_sitter_typescript", "language_tsx"),
-    "typescript": ("tree_sitter_typescript", "language_typescript"),
-}
+# What `parse` knows; the grammar of each is a wheel of its own, imported when it is first needed.
+GRAMMARS = frozenset({
+    "c", "c#", "c++", "go", "java", "javascript", "kotlin", "php", "python", "ruby", "rust", "scala", "swift", "tsx",
+    "typescript",
+})
 
 # Processor time of one file, and what each megabyte adds. Real source runs at 2 MB/s or more, so only a file that is
 # hard on the parser gets near: recovery from errors can be quadratic, and some damaged files of 2 kB never end.
@@ -54,13 +40,50 @@ class SlowFileError(Exception):
     """A file that takes the parser too long. The caller counts it and goes on without the file's facts."""
 
 
+def _binding(language: str) -> object:
+    """What the language's wheel gives. Raises ImportError when it is not installed."""
+    match language:
+        case "c":
+            from tree_sitter_c import language as grammar
+        case "c#":
+            from tree_sitter_c_sharp import language as grammar
+        case "c++":
+            from tree_sitter_cpp import language as grammar
+        case "go":
+            from tree_sitter_go import language as grammar
+        case "java":
+            from tree_sitter_java import language as grammar
+        case "javascript":
+            from tree_sitter_javascript import language as grammar
+        case "kotlin":
+            from tree_sitter_kotlin import language as grammar
+        case "php":
+            from tree_sitter_php import language_php as grammar
+        case "python":
+            from tree_sitter_python import language as grammar
+        case "ruby":
+            from tree_sitter_ruby import language as grammar
+        case "rust":
+            from tree_sitter_rust import language as grammar
+        case "scala":
+            from tree_sitter_scala import language as grammar
+        case "swift":
+            from tree_sitter_swift import language as grammar
+        case "tsx":
+            from tree_sitter_typescript import language_tsx as grammar
+        case _:
+            from tree_sitter_typescript import language_typescript as grammar
+    return grammar()
+
+
 @cache
 def _grammar(language: str) -> "Language":
-    module, function = GRAMMARS[language]
+    if language not in GRAMMARS:
+        raise KeyError(language)
     try:
         from tree_sitter import Language
 
-        return Language(getattr(import_module(module), function)())
+        return Language(_binding(language))
     except ImportError as error:
         raise TritwiseError(f"files in {language} cannot be parsed", why=str(error),
                             fix="pip install 'tritwise[data]'") from None

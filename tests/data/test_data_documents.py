@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
@@ -13,6 +13,7 @@ from tritwise.data.documents import by_repository, part_file, read_documents, sa
 DOCUMENT = Document("r", "p/q.py", "python", "x = 1\n", 6, "00", split="held_out", position=0)
 
 
+@settings(deadline=None)  # the first call imports pyarrow
 @given(texts=st.lists(st.text(), max_size=5))
 def test_documents_come_back_as_they_went(texts, tmp_path_factory):
     path = tmp_path_factory.mktemp("documents") / "00000.parquet"

@@ -103,7 +103,7 @@ def check(recipe, undisturbed, out: Path, workers: int, points: list[float]) -> 
     (out / "documents").mkdir(exist_ok=True)
     (out / "documents" / ".00000.parquet.x.partial").write_bytes(b"half")
     last = each.finished()
-    # Rounds that the first task of a step made needless keep no marks of its other tasks, if that is where it was killed.
+    # When it is killed behind the first task of a step that needs no other, those leave no marks.
     assert count - 4 <= len(last) <= count
     for earlier in seen:
         assert earlier.items() <= last.items()  # neither written again nor changed

@@ -3,6 +3,7 @@
 # make test-arm, make test-avx2   the native core on processors that this one is not, under qemu-user
 # make test-avx512                the same for AVX-512, under Bochs
 # make test-llama-cpp   llama.cpp's opinion of our files; compiles llama-cpp-python first, some ten minutes
+# make test-cluster     the data stage on a local Ray of two workers and a stand-in for Slurm; installs Ray first
 # make fuzz   minutes of hostile files for all that reads models; FUZZ_RUNS=1000000 for longer
 #
 # Everything is installed into .venv; a stamp file there remembers what is installed, so that a second call starts at
@@ -18,7 +19,7 @@ INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shel
 # Executions a target of `make fuzz`.
 FUZZ_RUNS ?= 20000
 
-.PHONY: run test test-slow test-llama-cpp test-arm test-avx2 test-avx512 fuzz build clean check-tools
+.PHONY: run test test-slow test-llama-cpp test-cluster test-arm test-avx2 test-avx512 fuzz build clean check-tools
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed-run
@@ -36,6 +37,10 @@ test-slow: $(VENV)/installed-test
 test-llama-cpp: $(VENV)/installed-test
 	$(BIN)/python -m pip install llama-cpp-python==0.3.36
 	$(BIN)/python -m pytest tests/evaluate/test_verification.py -k llama_cpp
+
+test-cluster: $(VENV)/installed-test
+	$(PIP) --editable '.[cluster]'
+	$(BIN)/python -m pytest tests/data/test_data_cluster.py tests/data/test_data_flow.py
 
 test-arm:
 	native/tests/emulate.sh arm

@@ -19,6 +19,7 @@ set(core_sources
   kv_cache.cpp
   limits.cpp
   memory.cpp
+  minhash.cpp
   model.cpp
   gguf.cpp
   packing.cpp

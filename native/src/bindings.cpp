@@ -195,6 +195,12 @@ static ModelConfig parse_config(const nb::dict& config, const Input<float, 1>& i
     result.head_norms = model_type == "qwen3";
     result.relu2 = choice("hidden_act", "relu2", "silu");
     result.ternary = linear_type != "dense";
+    if (config.contains("linear_rms_norm_eps") && !config["linear_rms_norm_eps"].is_none()) {
+        result.linear_norms = true;
+        result.linear_eps = static_cast<float>(nb::cast<double>(config["linear_rms_norm_eps"]));
+        if (!result.ternary || result.experts)
+            throw std::invalid_argument("linear_rms_norm_eps is for ternary and binary models without experts");
+    }
     if (result.heads % result.kv_heads || result.head_dim % 2)
         throw std::invalid_argument(
             "num_attention_heads must be a multiple of num_key_value_heads, and head_dim even");
@@ -380,6 +386,7 @@ static auto locked(Model& model, Work&& work) {
 }
 
 void bind_sampling(nb::module_& m);  // sampling_bindings.cpp
+void bind_data(nb::module_& m);      // data_bindings.cpp
 
 NB_MODULE(_native, m) {
     using namespace nb::literals;
@@ -401,6 +408,7 @@ NB_MODULE(_native, m) {
     m.def("measure_products", &products, "threads"_a, "kernel"_a, "repeats"_a,
           "8-bit products a second that a kernel's instructions reach in registers.");
     bind_sampling(m);
+    bind_data(m);
 
     nb::class_<Model>(m, "Model",
                       "A decoder on the CPU. Methods may be called from any thread, one at a time runs.")

@@ -40,14 +40,10 @@ void Model::feed_forward(const Chunk& chunk, int n, const std::string& prefix) {
     const LayerWeights& layer = weights_.layers[n];
     const int ffn_k = static_cast<int>(round_up(config_.ffn, 16));
     const auto activate = config_.relu2 ? kernels_.relu2_gate : kernels_.silu_gate;
-    const bool together = config_.ternary && !chunk.trace && chunk.n >= gated_tokens;
+    // With norms inside of the linears gate and up have no common input.
+    const bool together = config_.ternary && !config_.linear_norms && !chunk.trace && chunk.n >= gated_tokens;
     if (together) gated_product(layer.gate_up, chunk, activate);
-    else product(Part::gate_up, layer.gate_up, chunk, gate_up_.as<float>());
-    if (chunk.trace) {
-        trace_product(chunk, layer.gate_up, prefix + "mlp.gate_proj", 0, config_.ffn, config_.hidden);
-        trace_product(chunk, layer.gate_up, prefix + "mlp.up_proj", weights_.gate_rows, config_.ffn,
-                      config_.hidden);
-    }
+    else product(Part::gate_up, layer.gate_up, chunk, gate_up_.as<float>(), prefix);
     for_rows(Part::activation, chunk, [&](std::int64_t row) {
         const float* gate = gate_up_.as<float>() + row * 2 * ffn_stride_;
         float* x = scratch_.as<float>() + row * input_stride_;
@@ -56,9 +52,7 @@ void Model::feed_forward(const Chunk& chunk, int n, const std::string& prefix) {
             kernels_.rms_norm(x, layer.ffn_sub_norm, ffn_k, config_.ffn, config_.eps, x);
         prepare(chunk, row, x, config_.ffn);
     });
-    product(Part::down, layer.down, chunk, result_.as<float>());
-    if (chunk.trace)
-        trace_product(chunk, layer.down, prefix + "mlp.down_proj", 0, config_.hidden, config_.ffn);
+    product(Part::down, layer.down, chunk, result_.as<float>(), prefix);
 }
 
 }  // namespace tritwise

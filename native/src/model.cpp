@@ -60,6 +60,13 @@ void Model::prepare(const Chunk& chunk, std::int64_t row, const float* x, int wi
         std::memcpy(input_.as<float>() + row * lanes_k, x, floats(lanes_k));
         return;
     }
+    if (!config_.linear_norms) return quantise(chunk, row, x, width);
+    float* kept = scratch_.as<float>() + row * input_stride_;
+    if (x != kept) std::memcpy(kept, x, floats(lanes_k));
+}
+
+void Model::quantise(const Chunk& chunk, std::int64_t row, const float* x, int width) {
+    const int lanes_k = static_cast<int>(round_up(width, 16));
     const int k = static_cast<int>(round_up(width, block_inputs(kernels_.packing)));
     std::int8_t* codes = codes_.as<std::int8_t>() + row * code_stride_;
     kernels_.quantise(x, lanes_k, codes, scales_.as<float>() + row, sums_.as<std::int32_t>() + row);
@@ -76,13 +83,34 @@ QuantisedRows Model::quantised(const Chunk& chunk, const TernaryMatrix& w) const
             sums_.as<std::int32_t>()};
 }
 
-// y = the rows made ready by `prepare`, times the matrix.
-void Model::product(Part part, const Linear& matrix, const Chunk& chunk, float* y) {
+void Model::product(Part part, const Linear& matrix, const Chunk& chunk, float* y, const std::string& prefix) {
+    if (!config_.linear_norms) {
+        product_rows(part, matrix, 0, matrix.dense.rows / group_rows, chunk, y);
+        if (chunk.trace)
+            for (const LinearPart& each : matrix.parts) trace_product(chunk, matrix, each, prefix);
+        return;
+    }
+    const int k = static_cast<int>(round_up(matrix.inputs, 16));
+    for (const LinearPart& each : matrix.parts) {
+        for_rows(Part::norms, chunk, [&](std::int64_t row) {
+            const std::int64_t at = row * input_stride_;
+            float* normed = input_.as<float>() + at;
+            kernels_.rms_norm(scratch_.as<float>() + at, each.norm, k, matrix.inputs, config_.linear_eps, normed);
+            quantise(chunk, row, normed, matrix.inputs);
+        });
+        product_rows(part, matrix, each.first_row / group_rows,
+                     round_up(each.first_row + each.rows, group_rows) / group_rows, chunk, y);
+        if (chunk.trace) trace_product(chunk, matrix, each, prefix);
+    }
+}
+
+void Model::product_rows(Part part, const Linear& matrix, std::int64_t begin_group, std::int64_t end_group,
+                         const Chunk& chunk, float* y) {
     Profile::Timer timer(profile_, part);
     const int m = static_cast<int>(chunk.n);
     if (!config_.ternary) {
         const DenseMatrix& w = matrix.dense;
-        timer.add(weights_.bytes(matrix), w.rows * std::int64_t{w.k} * m);
+        timer.add(weights_.bytes(matrix), w.rows * std::int64_t{w.k} * m);  // dense: always the whole matrix
         pool_.for_ranges(w.rows / 8, [&](std::int64_t begin, std::int64_t end, int) {
             kernels_.dense(w, static_cast<int>(begin * 8), static_cast<int>(end * 8), input_.as<float>(), w.k,
                            m, y, w.rows);
@@ -94,29 +122,32 @@ void Model::product(Part part, const Linear& matrix, const Chunk& chunk, float* 
         accumulators_ = Buffer(floats(std::int64_t{m} * w.rows), Pages::lazy);
     const QuantisedRows x = quantised(chunk, w);
     if (w.by_input && product_by_input(timer, matrix, chunk, y)) return;
-    timer.add(weights_.bytes(matrix), w.rows * std::int64_t{w.k} * m);
+    const std::int64_t groups = end_group - begin_group;
+    timer.add(weights_.bytes(matrix) * groups / (w.rows / group_rows), groups * group_rows * w.k * m);
     const ProductOutput out{y, chunk.trace ? accumulators_.as<std::int32_t>() : nullptr, w.rows};
-    pool_.for_ranges(w.rows / group_rows, [&](std::int64_t begin, std::int64_t end, int thread) {
-        kernels_.ternary(w, static_cast<int>(begin), static_cast<int>(end), x, out, unpack_scratch(thread));
+    pool_.for_ranges(groups, [&](std::int64_t begin, std::int64_t end, int thread) {
+        kernels_.ternary(w, static_cast<int>(begin_group + begin), static_cast<int>(begin_group + end), x, out,
+                         unpack_scratch(thread));
     });
 }
 
-void Model::trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
-                          std::int64_t first_row, std::int64_t rows, std::int64_t k) {
+void Model::trace_product(const Chunk& chunk, const Linear& matrix, const LinearPart& part,
+                          const std::string& prefix) {
     if (!config_.ternary) return;
     const TernaryMatrix& w = matrix.ternary;
+    const std::string name = prefix + part.name;
     for (std::int64_t m = 0; m < chunk.n; ++m) {
-        append(*chunk.trace, name + ".input_codes", TraceArray::i8, k, codes_.as<std::int8_t>() + m * code_stride_);
+        append(*chunk.trace, name + ".input_codes", TraceArray::i8, matrix.inputs, codes_.as<std::int8_t>() + m * code_stride_);
         append(*chunk.trace, name + ".input_scale", TraceArray::f32, 0, scales_.as<float>() + m);
-        append(*chunk.trace, name + ".accumulator", TraceArray::i32, rows,
-               accumulators_.as<std::int32_t>() + m * w.rows + first_row);
+        append(*chunk.trace, name + ".accumulator", TraceArray::i32, part.rows,
+               accumulators_.as<std::int32_t>() + m * w.rows + part.first_row);
     }
 }
 
 void Model::run_chunk(const Chunk& chunk) {
     const int hidden_k = static_cast<int>(round_up(config_.hidden, 16));
     const int q = config_.heads * config_.head_dim, q_k = static_cast<int>(round_up(q, 16));
-    const int kv = config_.kv_heads * config_.head_dim, half = config_.head_dim / 2;
+    const int half = config_.head_dim / 2;
     float* hidden = hidden_.as<float>();
     const auto scratch_row = [&](std::int64_t row) { return scratch_.as<float>() + row * input_stride_; };
     const auto norm_and_prepare = [&](std::int64_t row, const float* weight) {
@@ -149,13 +180,7 @@ void Model::run_chunk(const Chunk& chunk) {
         const LayerWeights& layer = weights_.layers[n];
         const std::string prefix = chunk.trace ? "layers." + std::to_string(n) + "." : std::string();
         trace_normed(prefix + "input_layernorm");
-        product(Part::qkv, layer.qkv, chunk, qkv_.as<float>());
-        if (chunk.trace) {
-            trace_product(chunk, layer.qkv, prefix + "self_attn.q_proj", 0, q, config_.hidden);
-            trace_product(chunk, layer.qkv, prefix + "self_attn.k_proj", weights_.q_rows, kv, config_.hidden);
-            trace_product(chunk, layer.qkv, prefix + "self_attn.v_proj", weights_.q_rows + weights_.kv_rows,
-                          kv, config_.hidden);
-        }
+        product(Part::qkv, layer.qkv, chunk, qkv_.as<float>(), prefix);
         for_rows(Part::rotary, chunk, [&](std::int64_t row) { rotate_and_cache(chunk, n, row); });
         attend(chunk, n);
         if (chunk.trace)
@@ -169,8 +194,7 @@ void Model::run_chunk(const Chunk& chunk) {
             }
             prepare(chunk, row, x, q);
         });
-        product(Part::o, layer.o, chunk, result_.as<float>());
-        if (chunk.trace) trace_product(chunk, layer.o, prefix + "self_attn.o_proj", 0, config_.hidden, q);
+        product(Part::o, layer.o, chunk, result_.as<float>(), prefix);
         for_rows(Part::norms, chunk, [&](std::int64_t row) {
             kernels_.add(hidden + row * hidden_stride_, result_.as<float>() + row * hidden_stride_, hidden_k);
             norm_and_prepare(row, layer.post_attention_norm);

@@ -85,15 +85,20 @@ private:
     std::vector<Extent> check(const std::int32_t* tokens, const std::int32_t* slots,
                               const std::int32_t* positions, std::int64_t n, const std::int32_t* wanted,
                               std::int64_t rows);
-    // x (a row of `width` floats, padded) made ready for the next product.
+    // x (a row of `width` floats, padded) made ready for the next product: quantised, or as floats for a dense one. Where
+    // each linear norms its own input that has to wait, and x goes to scratch_.
     void prepare(const Chunk& chunk, std::int64_t row, const float* x, int width);
+    void quantise(const Chunk& chunk, std::int64_t row, const float* x, int width);
     // Those rows, as a product with the matrix takes them.
     QuantisedRows quantised(const Chunk& chunk, const TernaryMatrix& w) const;
-    void product(Part part, const Linear& matrix, const Chunk& chunk, float* y);
-    // The same for a matrix by input. False, and nothing done, where the tokens have too few zeros for it.
+    // y = the rows made ready by `prepare`, times the matrix; `prefix` is the layer's in a trace.
+    void product(Part part, const Linear& matrix, const Chunk& chunk, float* y, const std::string& prefix);
+    // Rows [begin, end) of it, in groups.
+    void product_rows(Part part, const Linear& matrix, std::int64_t begin, std::int64_t end, const Chunk& chunk,
+                      float* y);
+    // The same for a whole matrix by input. False, and nothing done, where the tokens have too few zeros for it.
     bool product_by_input(Profile::Timer& timer, const Linear& matrix, const Chunk& chunk, float* y);
-    void trace_product(const Chunk& chunk, const Linear& matrix, const std::string& name,
-                       std::int64_t first_row, std::int64_t rows, std::int64_t k);
+    void trace_product(const Chunk& chunk, const Linear& matrix, const LinearPart& part, const std::string& prefix);
     void rotate_and_cache(const Chunk& chunk, int layer, std::int64_t row);
     void norm_head(float* x, const float* weight, float* room) const;
     void plan_attention(const Chunk& chunk);

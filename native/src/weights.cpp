@@ -32,7 +32,8 @@ Weights::Weights(const ModelConfig& config, HeadKind head_kind, const Kernels& k
     const std::int64_t norm_floats =
         (2 * config.layers + 1) * round_up(hidden, 16) +
         (config.sub_norms ? config.layers * (round_up(hidden, 16) + ffn_norms) : 0) +
-        (config.head_norms ? config.layers * 2 * round_up(config.head_dim, 16) : 0);
+        (config.head_norms ? config.layers * 2 * round_up(config.head_dim, 16) : 0) +
+        (config.linear_norms ? config.layers * (5 * round_up(hidden, 16) + round_up(q, 16) + round_up(ffn, 16)) : 0);
     norm_arena_ = Buffer(norm_floats * sizeof(float), Pages::huge);
 
     for (int n = 0; n < config.layers; ++n) {
@@ -114,8 +115,11 @@ void Weights::add_linear(const std::string& prefix, Linear& matrix, std::int64_t
     std::int64_t rows = 0;
     for (const auto& [name, count] : parts) {
         targets_[prefix + name + ".weight"] = {kind, count, k, &matrix, rows};
+        const float* norm = config_.linear_norms ? add_norm(prefix + name + ".rms_norm.weight", k) : nullptr;
+        matrix.parts.push_back({name, static_cast<int>(rows), static_cast<int>(count), norm});
         rows += round_up(count, group_rows);
     }
+    matrix.inputs = static_cast<int>(k);
     matrix.ternary = {static_cast<int>(rows), static_cast<int>(round_up(k, block_inputs(kernels_.packing))), nullptr, nullptr};
     matrix.dense = {static_cast<int>(rows), static_cast<int>(round_up(k, 16)), DType::f32, nullptr};
 }

@@ -20,18 +20,30 @@ struct ModelConfig {
         shared_ffn;          // 0 experts: a dense feed-forward; 0: none shared
     bool normalise_experts;  // the weights of a token's experts add up to 1
     float eps;
+    float linear_eps;        // of the norms inside of the linears
     std::vector<float> inverse_frequencies;  // of the rotary embedding, [head_dim / 2]
     float rope_factor;                       // times cos and sin
     bool tied;       // the head is the embedding
     bool sub_norms;   // model_type bitnet
     bool head_norms;  // model_type qwen3
+    bool linear_norms;  // use_rms_norm: each linear of a block norms its own input; ternary and without experts
     bool relu2;      // else SiLU
     bool ternary;    // linear_type ternary or binary; else dense
+};
+
+// A tensor of a matrix: its name below the layer, its rows, and the norm of its input, null where it shares that of the
+// matrix.
+struct LinearPart {
+    std::string name;
+    int first_row, rows;
+    const float* norm;
 };
 
 // One matrix, possibly of several tensors above each other (q|k|v, gate|up); each begins at a multiple of
 // group_rows, and the rows between are zero.
 struct Linear {
+    int inputs = 0;  // not padded
+    std::vector<LinearPart> parts;
     TernaryMatrix ternary{};
     DenseMatrix dense{};
     Buffer storage;          // dense only; ternary matrices lie in one arena
@@ -71,7 +83,7 @@ public:
     void finish();  // throws std::invalid_argument that names every tensor that was not set
 
     std::int64_t bytes() const;            // resident
-    std::int64_t bytes(const Linear& matrix) const;  // with its scales
+    std::int64_t bytes(const Linear& matrix) const;  // with its scales, without the norms of its parts
     std::int64_t bytes_per_token() const;  // read by one step with logits; the one embedding row is left out
     // The embedding of `count` tokens as it is stored, `stride` bytes apart. Throws std::runtime_error when the file
     // has become shorter.

@@ -92,5 +92,6 @@ long check_sampling(const Kernels& kernels, bool quick);         // sampling_che
 // The whole model on each of `tables`, against the scalar one; prints a hash of the logits of each variant.
 long check_models(const std::vector<const Kernels*>& tables, bool quick);
 long check_pool(bool quick);
+long check_minhash(bool quick);  // minhash_checks.cpp
 
 }  // namespace tritwise::checks

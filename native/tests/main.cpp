@@ -2,7 +2,7 @@
 // whole model on a tiny one, the thread pool. Built with sanitizers by tests/native/test_native_sanitizers.py
 // and for other processors by `make test-arm`, `make test-avx2` and `make test-avx512`.
 //
-//     native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] [models]
+//     native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] [models] [texts]
 //
 // Without a part, all of them. --kernel leaves the other kernels out; --fastest fails unless NAME is what is
 // chosen on this processor.
@@ -40,12 +40,13 @@ static int main_of(int count, char** arguments) {
         if (argument == "--quick") quick = true;
         else if (argument == "--fastest" && i + 1 < count) fastest = arguments[++i];
         else if (argument == "--kernel" && i + 1 < count) kernel = arguments[++i];
-        else if (argument == "kernels" || argument == "pool" || argument == "models")
+        else if (argument == "kernels" || argument == "pool" || argument == "models" ||
+                 argument == "texts")
             parts.push_back(argument);
         else {
             std::fprintf(stderr,
                          "usage: native_checks [--quick] [--fastest NAME] [--kernel NAME] [kernels] [pool] "
-                         "[models]\n");
+                         "[models] [texts]\n");
             return 2;
         }
     }
@@ -72,6 +73,7 @@ static int main_of(int count, char** arguments) {
             run((name + " float kernels").c_str(), [&] { return check_float_kernels(*table, quick); });
             run((name + " sampling").c_str(), [&] { return check_sampling(*table, quick); });
         }
+    if (wanted("texts")) run("sketches of texts", [&] { return check_minhash(quick); });
     if (wanted("pool")) run("thread pool", [&] { return check_pool(quick); });
     if (wanted("models")) run("models", [&] { return check_models(kernels, quick); });
     std::printf("all equal\n");

@@ -43,7 +43,11 @@ static std::vector<Variant> variants() {
     experts.ffn = 45, experts.normalise_experts = true;
     dense_experts.experts = dense_experts.experts_per_token = 2, dense_experts.expert_ffn = 50;
     dense_experts.shared_ffn = 20, dense_experts.ffn = 50;
-    for (ModelConfig* config : {&bitnet, &llama, &dense, &qwen, &experts, &dense_experts}) {
+    ModelConfig normed = llama, normed_bitnet = bitnet;
+    normed.linear_norms = normed_bitnet.linear_norms = true;
+    normed.linear_eps = normed_bitnet.linear_eps = 1e-3f;
+    for (ModelConfig* config :
+         {&bitnet, &llama, &dense, &qwen, &experts, &dense_experts, &normed, &normed_bitnet}) {
         float frequency = 1.0f;
         for (int i = 0; i < config->head_dim / 2; ++i, frequency *= 0.5f)
             config->inverse_frequencies.push_back(frequency);
@@ -55,7 +59,9 @@ static std::vector<Variant> variants() {
             {"llama dense", dense, HeadKind::f16, CacheType::f32},
             {"qwen3", qwen, HeadKind::int8, CacheType::f16},
             {"bitnet with experts", experts, HeadKind::int8, CacheType::f16},
-            {"llama with dense experts", dense_experts, HeadKind::stored, CacheType::f32}};
+            {"llama with dense experts", dense_experts, HeadKind::stored, CacheType::f32},
+            {"llama, norms in linears", normed, HeadKind::int8, CacheType::f16},
+            {"bitnet, norms in linears", normed_bitnet, HeadKind::stored, CacheType::f32}};
 }
 
 static void set_floats(Weights& weights, const std::string& name, std::vector<std::int64_t> shape, DType type,
@@ -101,6 +107,7 @@ static std::unique_ptr<Model> make_model(const Variant& variant, int threads, co
         };
         const auto linear = [&](const std::string& name, int rows, int k) {
             set_linear(weights, c, prefix + name + ".weight", rows, k, random);
+            if (c.linear_norms) norm(name + ".rms_norm", k);
         };
         norm("input_layernorm", c.hidden);
         norm("post_attention_layernorm", c.hidden);

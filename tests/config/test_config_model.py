@@ -115,12 +115,36 @@ def test_keys_left_out_of_a_config_json_mean_what_transformers_takes_for_them(mo
     ({"head_dim": 7, "model_type": "llama"}, "head_dim 7 is odd"),
     ({"head_dim": 16}, "must equal hidden_size 32"),
     ({"quantization_config": {"quant_method": "gptq"}}, r"quantization_config\.quant_method"),
-    ({"quantization_config": {"linear_class": "bitlinear", "use_rms_norm": True}},
-     "use_rms_norm is set"),
+    ({"quantization_config": {"use_rms_norm": "yes"}}, "use_rms_norm is 'yes'"),
+    ({"quantization_config": {"use_rms_norm": True, "rms_norm_eps": None}}, "rms_norm_eps is null"),
+    ({"quantization_config": {"use_rms_norm": True, "rms_norm_eps": 0}}, "linear_rms_norm_eps"),
+    ({"quantization_config": {"use_rms_norm": False}, "use_rms_norm": True}, "and in quantization_config false"),
+    ({"use_rms_norm": True}, "use_rms_norm is set, but linear_type is dense"),
+    ({"linear_type": "ternary", "linear_rms_norm_eps": 1e-6}, "linear_rms_norm_eps is set, but use_rms_norm is not"),
 ])
 def test_what_this_forward_pass_does_not_compute_is_refused_by_name(changes, reason):
     with pytest.raises(TritwiseError, match=reason):
         ModelConfig.from_hf({"model_type": "bitnet", **TINY, **changes}, source="their/config.json")
+
+
+def test_norms_inside_of_linears_stand_in_quantization_config_where_there_is_one():
+    config = ModelConfig(**TINY, use_rms_norm=True)
+    assert config.linear_rms_norm_eps == 1e-6
+    assert ModelConfig.from_hf(config.to_hf(dtype="float32")) == config  # latent weights in training have none
+    stored = config.with_changes(linear_rms_norm_eps=3e-4,
+                                 quantization_config={"linear_class": "autobitlinear", "quantization_mode": "online"})
+    written = stored.to_hf(dtype="float32")
+    assert written["quantization_config"]["use_rms_norm"] is True
+    assert written["quantization_config"]["rms_norm_eps"] == 3e-4
+    assert not {"use_rms_norm", "linear_rms_norm_eps"} & set(written)
+    assert ModelConfig.from_hf(json.loads(json.dumps(written))) == stored
+
+
+def test_the_eps_of_norms_that_are_not_there_is_dropped():
+    quantisation = {"linear_class": "bitlinear", "use_rms_norm": False, "rms_norm_eps": 0.5}
+    config = ModelConfig.from_hf({"model_type": "bitnet", **TINY, "quantization_config": quantisation})
+    assert (config.use_rms_norm, config.linear_rms_norm_eps) == (False, None)
+    assert config.to_hf(dtype="float32")["quantization_config"]["rms_norm_eps"] == 1e-6
 
 
 MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
@@ -153,6 +177,7 @@ def test_names_shapes_and_counts_of_experts_equal_the_files_of_transformers(tmp_
     ({"moe_intermediate_size": None}, "num_experts is set, but moe_intermediate_size is not"),
     ({"num_experts": None}, "num_experts_per_tok is set, but num_experts is not"),
     ({"moe_intermediate_size": 0}, "moe_intermediate_size"),
+    ({"quantization_config": {"use_rms_norm": True}}, "experts with a norm inside of each linear"),
     ({"model_type": "llama"}, "model_type llama does not fit num_experts 6"),
 ])
 def test_experts_that_do_not_fit_are_refused_by_name(changes, reason):

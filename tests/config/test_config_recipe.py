@@ -11,7 +11,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = """
 name = "tiny"
 [data]
-source = "python-stdlib"
+sources.python_stdlib = true
 [tokenizer]
 vocab_size = 512
 [model]
@@ -89,7 +89,7 @@ def test_a_recipe_fills_in_the_vocabulary_and_the_context(tmp_path):
     ("second_peak = 6e-4", "second_peak = 2e-3", "floor <= second_peak <= peak"),
     ('shape = "two_stage"', 'shape = "cosine"', "second_peak"),
     ('shape = "two_stage"', 'shape = "linear"', "shape"),
-    ('source = "python-stdlib"', 'source = "python-stdlib"\npaths = ["x"]', "paths are given"),
+    ("sources.python_stdlib = true", 'sources.revision = "--upload-pack=x"', "data.sources.revision"),
     ('linear_type = "ternary"', 'linear_type = "quaternary"', "linear_type"),
     ('name = "tiny"', 'name = "../tiny"', "name"),
     ("vocab_size = 512", "vocab_size = 12", r"tokenizer\.vocab_size"),

@@ -4,9 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_library import copy_library, make_recipe
-
-from tritwise.data import build
+from small_library import build_here, copy_library, make_recipe
 
 
 @pytest.fixture(scope="session")
@@ -28,5 +26,5 @@ def library(tmp_path_factory) -> Path:
 def built(library, tmp_path_factory):
     """(data directory, its report, its recipe) of one build over `library`."""
     out = tmp_path_factory.mktemp("built") / "data"
-    recipe = make_recipe(paths=[str(library)])
-    return out, build(recipe, out), recipe
+    recipe = make_recipe(sources={"paths": [str(library)]})
+    return out, build_here(recipe, out), recipe

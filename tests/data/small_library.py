@@ -2,9 +2,12 @@
 
 import shutil
 import sysconfig
+from functools import partial
 from pathlib import Path
 
 from tritwise.config import Recipe
+from tritwise.data import BuildReport, build
+from tritwise.data.flow import run_steps
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 # Ten repositories, half a megabyte: packages with inner imports, single modules, one pair that forms a group.
@@ -29,3 +32,8 @@ def make_recipe(**data) -> Recipe:
         "model": {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1},
         "train": {"steps": 1, "batch_size": 1, "sequence_length": 16},
         "variants": {"dense": {"model_type": "llama", "linear_type": "dense", "schedule": schedule}}})
+
+
+def build_here(recipe: Recipe, out: Path) -> BuildReport:
+    """The data stage in this process: to start others takes longer than so little work."""
+    return build(recipe, out, run=partial(run_steps, workers=1))

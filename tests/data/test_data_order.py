@@ -1,210 +1,12 @@
-"""Import edges against `modulefinder`, and the order that Algorithm 1 makes of them."""
+"""The order that Algorithm 1 makes of dependencies, and the two others."""
 
 import graphlib
-import sysconfig
-from modulefinder import Module, ModuleFinder
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tritwise.data.order import Import, dependency_order, import_edges, python_imports
-
-STDLIB = Path(sysconfig.get_path("stdlib"))
-
-
-class Forgetful(dict):
-    """Holds nothing that can be found: `modulefinder` skips a name that once failed, even for another importer."""
-
-    def __contains__(self, key):
-        return False
-
-
-class ImportRecorder(ModuleFinder):
-    """Python's own import finder, made to note which file each statement leads to.
-
-    It also notes packages that a statement passes through on the way to what it names; those are left out, as they are
-    by `import_edges` (its docstring says why). Files outside the search path are bad modules to it.
-    """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(path=[str(root)])
-        self.badmodules = Forgetful()
-        self.edges: set[tuple[str, str]] = set()
-        self._scanning: list[Module] = []
-        self._reached: list[list[Module]] = []
-        self._names: list[bool] = [False]
-
-    def scan_code(self, co, m):
-        self._scanning.append(m)
-        super().scan_code(co, m)
-        self._scanning.pop()
-
-    def _safe_import_hook(self, name, caller, fromlist, level=-1):
-        self._names.append(bool(fromlist))
-        super()._safe_import_hook(name, caller, fromlist, level)
-        self._names.pop()
-
-    def import_hook(self, name, caller=None, fromlist=None, level=-1):
-        self._reached.append([])
-        probing = self._names[-1] and not fromlist  # `from a import b` first calls for `a`, then for each name
-        try:
-            return super().import_hook(name, caller, fromlist, level)
-        except ImportError:
-            probing = False  # and stops there when a part of `a` is missing
-            raise
-        finally:
-            reached = {m.__name__: m.__file__ for m in self._reached.pop() if m.__file__}
-            if self._scanning and not probing:
-                self.edges |= {(self._scanning[-1].__file__, file) for module, file in reached.items()
-                               if not any(other.startswith(f"{module}.") for other in reached)}
-
-    def import_module(self, partname, fqname, parent):
-        module = super().import_module(partname, fqname, parent)
-        if module and self._reached:
-            self._reached[-1].append(module)
-        return module
-
-    def ensure_fromlist(self, m, fromlist, recursive=0):
-        self._reached[-1] += [value for sub in fromlist if isinstance(value := getattr(m, sub, None), Module)]
-        super().ensure_fromlist(m, fromlist, recursive)
-
-
-def oracle_edges(root: Path) -> set[tuple[str, str]]:
-    recorder = ImportRecorder(root)
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        recorder.import_hook(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    relative = {(Path(a).relative_to(root).as_posix(), Path(b).relative_to(root).as_posix()) for a, b in recorder.edges}
-    return {(a, b) for a, b in relative if a != b}
-
-
-def our_edges(root: Path) -> set[tuple[str, str]]:
-    imports = {p.relative_to(root).as_posix(): python_imports(p.read_text(encoding="utf-8"))
-               for p in root.rglob("*.py")}
-    return {(path, target) for path, targets in import_edges(imports).items() for target in targets}
-
-
-@pytest.mark.parametrize("package", ["asyncio", "concurrent", "email", "html", "http", "importlib", "json", "logging",
-                                     "multiprocessing", "unittest", "urllib", "wsgiref", "xml", "xmlrpc"])
-def test_edges_of_library_packages_are_those_modulefinder_finds(package, tmp_path):
-    for source in (STDLIB / package).rglob("*.py"):
-        target = tmp_path / source.relative_to(STDLIB)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-    ours = our_edges(tmp_path)
-    assert ours == oracle_edges(tmp_path)
-    assert ours  # every one of these packages imports itself
-
-
-FILES = ("p/__init__.py", "p/a.py", "p/b.py", "p/q/__init__.py", "p/q/a.py", "p/q/r.py", "top.py", "a.py")
-NAMES = st.sampled_from(["a", "b", "q", "r", "p", "top", "value", "*"])
-ABSOLUTE = st.sampled_from(["p", "p.a", "p.b", "p.q", "p.q.a", "p.q.r", "p.q.missing", "p.missing", "top", "a",
-                            "missing"])
-
-
-@st.composite
-def import_statements(draw, path: str) -> str:
-    depth = path.count("/")  # packages that the file is in: more dots than that are an error in Python
-    kind = draw(st.sampled_from(["import", "from", "relative"] if depth else ["import", "from"]))
-    if kind == "import":
-        return f"import {draw(ABSOLUTE)}"
-    if kind == "from":
-        return f"from {draw(ABSOLUTE)} import {draw(NAMES)}"
-    dots = "." * draw(st.integers(1, depth))
-    module = draw(st.sampled_from(["", "a", "b", "q", "q.r", "q.missing", "missing"]))
-    # No star: modulefinder takes `from .q import *` for an import of all submodules, Python does only with `__all__`.
-    return f"from {dots}{module} import {draw(NAMES.filter(lambda name: name != '*'))}"
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_edges_of_generated_packages_are_those_modulefinder_finds(tmp_path_factory, data):
-    root = tmp_path_factory.mktemp("generated")
-    for path in FILES:
-        statements = data.draw(st.lists(import_statements(path), max_size=4))
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        indented = "".join(f"    {s}\n" for s in statements[2:] if not s.endswith("*"))
-        (root / path).write_text("\n".join(statements[:2]) + f"\nvalue = 1\ndef f():\n    pass\n{indented}")
-    assert our_edges(root) == oracle_edges(root)
-
-
-def test_imports_are_found_wherever_a_statement_can_stand():
-    text = '''
-import a, b.c as d
-from . import e
-from ..f.g import h as i, j
-def function():
-    import k
-    class Inner:
-        async def method(self):
-            with x:
-                from l import m
-try:
-    import n
-except ImportError:
-    import o
-else:
-    import p
-finally:
-    import q
-for x in y:
-    import r
-else:
-    import s
-while x:
-    import t
-match x:
-    case 1:
-        import u
-if x:
-    pass
-elif y:
-    import v
-text = "import never"
-'''
-    found = python_imports(text)
-    assert set(found) == {
-        Import(0, "a", None), Import(0, "b.c", None), Import(1, "", "e"), Import(2, "f.g", "h"), Import(2, "f.g", "j"),
-        Import(0, "l", "m"), *(Import(0, name, None) for name in "knopqrstuv")}
-    assert list(found) == sorted(found, key=lambda i: (i.level, i.module, i.name or ""))
-
-
-@pytest.mark.parametrize("text", ["def f(:\n", "x = '\0'\n", "(" * 10_000, "print 1\n"])
-def test_what_python_cannot_parse_is_a_syntax_error(text):
-    with pytest.raises(SyntaxError):
-        python_imports(text)
-
-
-def test_absolute_names_start_above_the_outermost_package_or_beside_a_script():
-    files = {"src/pkg/__init__.py": "", "src/pkg/a.py": "import pkg.b\nimport helper", "src/pkg/b.py": "import json",
-             "src/pkg/json.py": "", "tools/run.py": "import helper\nfrom pkg import a", "tools/helper.py": "",
-             "lib/space/x.py": "", "top.py": "import space.x"}
-    edges = import_edges({path: python_imports(text) for path, text in files.items()})
-    assert edges["src/pkg/a.py"] == {"src/pkg/b.py"}
-    assert edges["src/pkg/b.py"] == set()  # the library's json, not its neighbour
-    assert edges["tools/run.py"] == {"tools/helper.py", "src/pkg/a.py"}
-    assert edges["top.py"] == {"lib/space/x.py"}
-
-
-def test_a_repository_whose_root_is_a_package_may_call_itself_by_name():
-    files = {"__init__.py": "from json.decoder import X", "decoder.py": "import json.scanner\nfrom json import scanner",
-             "scanner.py": "from json import value"}
-    imports = {path: python_imports(text) for path, text in files.items()}
-    assert import_edges(imports, repository="json") == {
-        "__init__.py": {"decoder.py"}, "decoder.py": {"scanner.py"}, "scanner.py": {"__init__.py"}}
-    assert not any(import_edges(imports, repository="other").values())
-
-
-def test_files_left_out_shape_packages_but_are_no_targets():
-    imports = {"deep/pkg/a.py": python_imports("from pkg import b, value"), "deep/pkg/b.py": ()}
-    every_path = [*imports, "deep/pkg/__init__.py"]
-    assert import_edges(imports, every_path) == {"deep/pkg/a.py": {"deep/pkg/b.py"}, "deep/pkg/b.py": set()}
-
-
-def test_dots_that_leave_the_repository_lead_nowhere():
-    assert import_edges({"a.py": python_imports("from ...x import y")}) == {"a.py": set()}
+from tritwise.data.order import dependency_order, order_files
 
 
 @st.composite
@@ -244,18 +46,45 @@ def test_without_cycles_dependencies_come_first(edges):
     assert all(order.index(target) < order.index(path) for path, targets in edges.items() for target in targets)
 
 
-@given(graphs(acyclic=False))
-def test_the_order_is_algorithm_1_step_by_step(edges):
+def algorithm_1(edges: dict[str, set[str]]) -> list[str]:
     """The paper's loop written out: the untaken file of the component with the fewest untaken dependencies."""
-    expected: list[str] = []
+    order: list[str] = []
     labels = component_of(edges)
     for name in sorted(set(labels.values())):
         left = {path for path in edges if labels[path] == name}
         while left:
             path = min(left, key=lambda p: (len(edges[p] & left), p))
-            expected.append(path)
+            order.append(path)
             left.remove(path)
-    assert dependency_order(edges) == expected
+    return order
+
+
+def reached(edges: dict[str, set[str]], path: str) -> set[str]:
+    found: set[str] = set()
+    frontier = {path}
+    while frontier:
+        frontier = {target for each in frontier for target in edges[each]} - found
+        found |= frontier
+    return found
+
+
+@given(graphs(acyclic=True))
+def test_without_cycles_the_order_is_algorithm_1(edges):
+    assert dependency_order(edges) == algorithm_1(edges)
+
+
+@given(graphs(acyclic=False))
+def test_only_edges_inside_cycles_are_torn_and_a_cycle_is_ordered_by_algorithm_1(edges):
+    order = dependency_order(edges)
+    for path, targets in edges.items():
+        for target in targets:
+            assert order.index(target) < order.index(path) or path in reached(edges, target)
+    for path in edges:
+        cycle = {path} | {other for other in reached(edges, path) if path in reached(edges, other)}
+        inside = {member: edges[member] & cycle for member in cycle}
+        assert [member for member in order if member in cycle] == algorithm_1(inside)
+        positions = [order.index(member) for member in cycle]
+        assert max(positions) - min(positions) == len(cycle) - 1
 
 
 def test_the_order_does_not_depend_on_the_order_of_the_input():
@@ -266,3 +95,50 @@ def test_the_order_does_not_depend_on_the_order_of_the_input():
 def test_ten_thousand_files_in_a_chain_take_no_recursion_and_little_time():
     edges = {f"{i:05}": {f"{i + 1:05}"} if i < 9_999 else set() for i in range(10_000)}
     assert dependency_order(edges) == sorted(edges, reverse=True)
+
+
+def test_a_component_of_one_cycle_starts_at_the_first_path_and_no_file_is_lost():
+    assert dependency_order({"c": {"a"}, "a": {"b"}, "b": {"c"}}) == ["a", "c", "b"]
+
+
+def test_the_three_orders_hold_the_same_files():
+    edges = {f"{i:03}": {f"{(i * 7 + 1) % 100:03}"} - {f"{i:03}"} for i in range(100)}
+    assert order_files(edges) == order_files(edges, "topological") == dependency_order(edges)
+    assert order_files(edges, "path") == sorted(edges)
+    shuffled = order_files(edges, "random", 1)
+    assert sorted(shuffled) == sorted(edges)
+    assert shuffled != sorted(edges)
+
+
+def test_a_random_order_depends_on_the_seed_and_the_paths_alone():
+    edges = {f"{i:03}": set() for i in range(100)}
+    assert order_files(edges, "random", 1) == order_files(dict(reversed(edges.items())), "random", 1)
+    assert order_files(edges, "random", 1) != order_files(edges, "random", 2)
+    fewer = {path: set() for path in edges if path != "050"}
+    assert order_files(fewer, "random", 1) == [path for path in order_files(edges, "random", 1) if path != "050"]
+
+
+@given(graphs(acyclic=True), st.integers(0, 3))
+def test_with_a_seed_ties_are_broken_at_random_and_dependencies_still_come_first(edges, seed):
+    order = order_files(edges, "topological", seed)
+    assert sorted(order) == sorted(edges)
+    assert all(order.index(target) < order.index(path) for path, targets in edges.items() for target in targets)
+
+
+def test_files_that_nothing_connects_are_shuffled_by_a_seed():
+    edges = {f"{i:03}": set() for i in range(100)}
+    assert order_files(edges) == sorted(edges)
+    assert order_files(edges, "topological", 3) == order_files(edges, "random", 3)
+
+
+def test_an_unknown_order_is_an_error():
+    with pytest.raises(ValueError, match="alphabetical"):
+        order_files({}, "alphabetical")
+
+
+def test_a_hub_and_a_cycle_through_thousands_of_files_take_linear_work():
+    size = 20_000
+    edges = {f"{i:05}": {"hub", f"{(i + 1) % size:05}"} for i in range(size)} | {"hub": set()}
+    order = dependency_order(edges)
+    assert order[0] == "hub"  # though every other file waits for two
+    assert len(order) == size + 1

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
@@ -15,22 +15,23 @@ DOCUMENTS = [np.array([5, 6, 7, 0]), np.array([8, 0]), np.array([299, 1, 0])]
 
 @pytest.fixture
 def shard(tmp_path):
-    write_shard(tmp_path / "x.ds", DOCUMENTS, vocab_size=300, tokenizer_hash="abc")
+    write_shard(tmp_path / "x.ds", DOCUMENTS, vocab_size=300, tokenizer_hash="abc", recipe_hash="r")
     return tmp_path / "x.ds"
 
 
 @given(documents=st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), max_size=9),
        vocab_size=st.sampled_from([100, 1 << 16, (1 << 16) + 1]))
+@settings(max_examples=20, deadline=None)  # every file is synced
 def test_what_is_written_is_read(tmp_path_factory, documents, vocab_size):
     path = tmp_path_factory.mktemp("shard") / "x.ds"
     written = [np.array(d) for d in documents] + [np.array([vocab_size - 1])]
-    write_shard(path, iter(written), vocab_size=vocab_size, tokenizer_hash="h")
+    write_shard(path, iter(written), vocab_size=vocab_size, tokenizer_hash="h", recipe_hash="r")
     shard = TokenShard.open(path)
     shard.verify()
     assert shard.ids.dtype == ("<u2" if vocab_size <= 1 << 16 else "<u4")
     assert shard.ids.tolist() == np.concatenate(written).tolist()
     assert [shard.document(i).tolist() for i in range(len(shard.ends))] == [d.tolist() for d in written]
-    assert (shard.vocab_size, shard.tokenizer_hash) == (vocab_size, "h")
+    assert (shard.vocab_size, shard.tokenizer_hash, shard.recipe_hash) == (vocab_size, "h", "r")
 
 
 def test_the_files_are_datatroves(shard):
@@ -39,7 +40,7 @@ def test_the_files_are_datatroves(shard):
 
 
 def test_an_empty_shard_is_read_as_empty(tmp_path):
-    write_shard(tmp_path / "x.ds", [], vocab_size=10, tokenizer_hash="")
+    write_shard(tmp_path / "x.ds", [], vocab_size=10, tokenizer_hash="", recipe_hash="r")
     shard = TokenShard.open(tmp_path / "x.ds")
     shard.verify()
     assert shard.ids.size == shard.ends.size == 0
@@ -48,7 +49,7 @@ def test_an_empty_shard_is_read_as_empty(tmp_path):
 @pytest.mark.parametrize("document", [[], [[1, 2]], [-1], [300], [0.5]])
 def test_what_is_no_list_of_ids_is_not_written(document, tmp_path):
     with pytest.raises(ValueError, match="document 0"):
-        write_shard(tmp_path / "x.ds", [np.array(document)], vocab_size=300, tokenizer_hash="")
+        write_shard(tmp_path / "x.ds", [np.array(document)], vocab_size=300, tokenizer_hash="", recipe_hash="r")
     with pytest.raises(TritwiseError, match=r"x\.ds\.json does not exist"):
         TokenShard.open(tmp_path / "x.ds")
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.tokens import END_OF_TEXT, SPECIAL_TOKENS
-from tritwise.data import load_documents, load_tokenizer, train_tokenizer
-from tritwise.data.tokenizer import encode_texts, sample_evenly
+from tritwise.data import Encoder, load_documents, load_tokenizer, train_tokenizer
+from tritwise.data.tokenizer import sample_evenly
 
 CODE = "".join(f"def function_{i}(self, value={i}):\n    return self.value_{i} + value\n\n\n" for i in range(50))
 
@@ -21,15 +21,20 @@ def tokenizer():
     return train_tokenizer([CODE], 300)
 
 
+@pytest.fixture(scope="module")
+def encoder(tokenizer):
+    return Encoder(tokenizer)
+
+
 @given(st.one_of(st.text(), st.text(alphabet="ab_1 \t\r\n(.:é\u0301\u2028", max_size=60)))
-def test_any_text_comes_back_from_its_ids(tokenizer, text):
-    [ids] = encode_texts(tokenizer, [text])
+def test_any_text_comes_back_from_its_ids(tokenizer, encoder, text):
+    ids = encoder.encode(text)
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
 
 
 @given(st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|", "|>", "x", " ", "\n"])).map("".join))
-def test_no_text_gives_a_special_token(tokenizer, text):
-    [ids] = encode_texts(tokenizer, [text])
+def test_no_text_gives_a_special_token(tokenizer, encoder, text):
+    ids = encoder.encode(text)
     assert all(i >= len(SPECIAL_TOKENS) for i in ids)
     assert tokenizer.decode(ids, skip_special_tokens=False) == text
 
@@ -50,8 +55,8 @@ def test_pieces_end_where_prompts_end(tokenizer):
 def test_a_saved_tokenizer_is_read_back_equal(tokenizer, tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
-    texts = [CODE, END_OF_TEXT]
-    assert encode_texts(loaded, texts) == encode_texts(tokenizer, texts)
+    for text in (CODE, END_OF_TEXT):
+        assert Encoder(loaded).encode(text).tolist() == Encoder(tokenizer).encode(text).tolist()
 
 
 def test_transformers_reads_the_same_ids_and_text(built):
@@ -63,8 +68,8 @@ def test_transformers_reads_the_same_ids_and_text(built):
     assert len(theirs) == ours.get_vocab_size()
     assert theirs.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == list(range(len(SPECIAL_TOKENS)))
     texts = [d.text for d in load_documents(directory)] + ["é 漢字 \r\n\t x", ""]
-    for text, ids in zip(texts, encode_texts(ours, texts), strict=True):
-        assert theirs(text, add_special_tokens=True)["input_ids"] == ids
+    for text, ids in zip(texts, Encoder(ours).encode_all(texts), strict=True):
+        assert theirs(text, add_special_tokens=True)["input_ids"] == ids.tolist()
         assert theirs.decode(ids) == text
 
 

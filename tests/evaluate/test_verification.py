@@ -199,6 +199,7 @@ def test_settings_that_change_the_arithmetic_come_before_what_they_cause(packed,
     ({"num_hidden_layers": 1}, "the shapes differ: only A has model.layers.1."),
     ({"intermediate_size": 128}, "the shapes differ: model.layers.0.mlp.gate_proj.weight is [256, 256] in A and"),
     ({"tie_word_embeddings": False, "vocab_size": 300}, "the vocabularies differ"),
+    ({"use_rms_norm": True}, "the shapes differ: only B has model.layers.0.self_attn.q_proj.rms_norm.weight"),
 ])
 def test_other_shapes_are_said_first_and_nothing_else_is_compared(packed, tmp_path, settings, said):
     config = CONFIG.with_changes(**settings)
@@ -207,6 +208,15 @@ def test_other_shapes_are_said_first_and_nothing_else_is_compared(packed, tmp_pa
     assert report.first_difference.startswith(said)
     assert report.tensors == ()
     assert report.predictions is None
+
+
+def test_another_eps_of_the_norms_inside_of_linears_is_said(tmp_path):
+    config = CONFIG.with_changes(use_rms_norm=True)
+    tensors = weights(config)
+    for name, eps in (("a", 1e-6), ("b", 0.5)):
+        write_model(tmp_path / name, config.with_changes(linear_rms_norm_eps=eps), tensors, form="packed")
+    report = verify(tmp_path / "a", tmp_path / "b")
+    assert report.first_difference.endswith("linear_rms_norm_eps is 1e-06 in A and 0.5 in B")
 
 
 def test_a_head_of_its_own_that_is_the_embedding_makes_no_difference(packed, tmp_path):

@@ -138,6 +138,7 @@ def test_a_dense_model_is_written_in_the_float_type_asked_for(tmp_path, make_ten
     ({"tie_word_embeddings": False}, "TQ2_0", "takes the embedding for the head"),
     ({"linear_type": "dense"}, "TQ2_0", "so a dense one is another model"),
     ({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 256}, "TQ2_0", "ternary experts"),
+    ({"use_rms_norm": True}, "TQ2_0", r"a norm inside of each linear \(use_rms_norm\)"),
     ({"model_type": "llama", "hidden_act": "relu2"}, "TQ2_0", "llama layout with relu2"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16.0}}, "TQ2_0", "rope_scaling .yarn."),
 ])

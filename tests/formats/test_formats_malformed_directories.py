@@ -61,7 +61,9 @@ KEYS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads",
         "num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob", "rms_norm_eps", "rope_theta",
         "rope_scaling", "rope_scaling.rope_type", "rope_scaling.factor", "rope_parameters", "tie_word_embeddings",
         "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "quantization_config.linear_class",
-        "quantization_config.quantization_mode", "quantization_config.modules_to_not_convert", "model_type",
+        "quantization_config.quantization_mode", "quantization_config.use_rms_norm",
+        "quantization_config.rms_norm_eps", "use_rms_norm", "linear_rms_norm_eps",
+        "quantization_config.modules_to_not_convert", "model_type",
         "linear_type", "attention_bias", "layer_types", "torch_dtype", "auto_map", "architectures")
 ODD = ("null", "true", "0", "-1", "1", "1.0", "1e308", "NaN", "-Infinity", '""', '"x"', "[]", "[[]]", "{}", '{"a": []}',
        "[NaN]", str(10**400), '"\\ud800"')

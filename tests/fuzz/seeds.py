@@ -108,7 +108,7 @@ def _configs() -> Iterator[bytes]:
                                       "mscale_all_dim": 0.5, "original_max_position_embeddings": 512}},
                     {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
                                       "high_freq_factor": 4.0, "original_max_position_embeddings": 512}},
-                    {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+                    {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, {"use_rms_norm": True},
                     {"quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear",
                                              "modules_to_not_convert": ["lm_head"]}}):
         yield json.dumps(ModelConfig(**(base | packed | changes)).to_hf(dtype="float32")).encode()

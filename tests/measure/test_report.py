@@ -161,7 +161,7 @@ def test_numbers_keep_three_digits(value, text):
 
 
 @pytest.mark.parametrize(("value", "text"), [(213_000, "213 kB"), (57_700_000, "57.7 MB"), (1.5e9, "1.50 GB"),
-                                             (999, "1.00 kB")])
+                                             (999, "999 bytes"), (1000, "1.00 kB")])
 def test_sizes_keep_three_digits(value, text):
     assert size(value) == text
 

@@ -69,6 +69,8 @@ def random_weights(c: dict[str, Any], seed: int = 0) -> Weights:
                     codes = np.where(codes == 0, 1, codes).astype(np.int8)
                 scale = np.float32(rng.uniform(0.8, 1.2) / np.sqrt(inner))
                 weights[f"{prefix}{name}.weight"] = (codes, np.array([scale]))
+            if c.get("linear_rms_norm_eps"):
+                weights[f"{prefix}{name}.rms_norm.weight"] = rng.uniform(0.5, 1.5, inner).astype(np.float32)
     weights["model.norm.weight"] = rng.uniform(0.5, 1.5, hidden).astype(np.float32)
     return weights
 
@@ -180,6 +182,8 @@ def reference(c: dict[str, Any], weights: Weights, tokens: NDArray[np.int32]) ->
         if not isinstance(weight, tuple):
             return x @ weight.astype(np.float64).T
         codes, scale = weight
+        if c.get("linear_rms_norm_eps"):
+            x = rms_norm(x, weights[f"model.{name}.rms_norm.weight"], c["linear_rms_norm_eps"])
         x_codes, x_scale = absmax(x)
         seen[f"{name}.input_codes"] = x_codes
         seen[f"{name}.accumulator"] = x_codes.astype(np.int32) @ codes.astype(np.int32).T

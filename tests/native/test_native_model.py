@@ -32,6 +32,10 @@ VARIANTS = {
                                head_dim=10, intermediate_size=37, tie_word_embeddings=False),
     "bitnet group of ten": config(hidden_size=60, num_attention_heads=10, num_key_value_heads=1, head_dim=6,
                                   intermediate_size=131, vocab_size=101),
+    "llama norms in linears": config(model_type="llama", head_dim=34, hidden_act="silu", linear_rms_norm_eps=1e-3),
+    "bitnet relu2 norms in linears": config(hidden_size=60, num_attention_heads=10, num_key_value_heads=1, head_dim=6,
+                                            intermediate_size=131, linear_rms_norm_eps=1e-3),
+    "qwen3 binary norms in linears": config(model_type="qwen3", linear_type="binary", linear_rms_norm_eps=1e-6),
 }
 
 
@@ -53,7 +57,7 @@ FLOAT_BOUND = 1e-5
 def test_dense_logits_agree_with_numpy_in_float64(variant, kernel):
     c, weights = variant
     if c["linear_type"] != "dense":
-        c = c | {"linear_type": "dense"}
+        c = c | {"linear_type": "dense", "linear_rms_norm_eps": None}
         weights = random_weights(c)
     found = run(load(c, weights, kernel=kernel), TOKENS)
     assert relative(found, reference(c, weights, TOKENS)["logits"]) < FLOAT_BOUND

@@ -38,6 +38,7 @@ def test_every_kernel_and_a_tiny_model_stay_inside_their_memory_and_the_language
     for kernel in _native.kernels():
         assert f"{kernel} integer kernels" in found
         assert f"{kernel} float kernels" in found
+    assert "sketches of texts" in found
     assert found.endswith("all equal\n")
 
 

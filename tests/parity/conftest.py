@@ -21,16 +21,18 @@ def _referee():
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[..., Path]:
-    """`saved(model_type, mode, packed=True, seed=0, **config)`: a directory written by save_pretrained.
+    """`saved(model_type, mode, packed=True, seed=0, linear_norm_eps=None, **config)`: a directory of save_pretrained.
 
-    `mode` is "dense" or one of `MODES`; with packed=False the codes are stored as floats (autobitlinear offline).
+    `mode` is "dense" or one of `MODES`; with packed=False the codes are stored as floats (autobitlinear offline). With
+    `linear_norm_eps` each quantised layer has a norm inside.
     """
-    def save(model_type: str, mode: str, *, packed: bool = True, seed: int = 0, **changes) -> Path:
+    def save(model_type: str, mode: str, *, packed: bool = True, seed: int = 0, linear_norm_eps: float | None = None,
+             **changes) -> Path:
         model, path = build(model_type, seed=seed, **changes), tmp_path / f"{mode.replace(' ', '-')}-{seed}"
         if mode == "dense":
             model.save_pretrained(path)
             return path
-        model, state = quantised(model, mode, packed=packed)
+        model, state = quantised(model, mode, packed=packed, linear_norm_eps=linear_norm_eps)
         if model.config.tie_word_embeddings:
             state.pop("lm_head.weight")
         model.save_pretrained(path, state_dict=state)

@@ -53,11 +53,13 @@ def build(model_type: str, *, seed: int = 0, **changes) -> transformers.PreTrain
     return model.eval()
 
 
-def quantised(model: transformers.PreTrainedModel, mode: str, *, packed: bool = True
+def quantised(model: transformers.PreTrainedModel, mode: str, *, packed: bool = True,
+              linear_norm_eps: float | None = None
               ) -> tuple[transformers.PreTrainedModel, dict[str, torch.Tensor]]:
     """The same model with transformers' own ternary layers for `mode`, and the state dict that it saves.
 
-    Codes and scales are computed here by the published formula in torch, packed by transformers' `pack_weights`.
+    Codes and scales are computed here by the published formula in torch, packed by transformers' `pack_weights`. With
+    `linear_norm_eps` each layer has a norm inside, of random weights.
     """
     linear_class, *rest = mode.split()
     online = rest == ["online"]
@@ -71,8 +73,13 @@ def quantised(model: transformers.PreTrainedModel, mode: str, *, packed: bool = 
         # pack_weights changes its argument in place
         state[name] = hf_bitnet.pack_weights(codes.clone()) if packed else codes
         state[f"{name}_scale"] = (1 / scale if linear_class == "bitlinear" else scale).reshape(1)
+    norms = {} if linear_norm_eps is None else {"use_rms_norm": True, "rms_norm_eps": linear_norm_eps}
     config = transformers.BitNetQuantConfig(linear_class=linear_class,
-                                            quantization_mode="online" if online else "offline")
+                                            quantization_mode="online" if online else "offline", **norms)
     hf_bitnet.replace_with_bitnet_linear(model, modules_to_not_convert=["lm_head"], quantization_config=config)
     model.config.quantization_config = config
+    generator = torch.Generator().manual_seed(11)  # one model in every mode
+    for name, parameter in model.named_parameters():
+        if name.endswith(".rms_norm.weight"):
+            state[name] = torch.empty(parameter.shape).uniform_(0.5, 1.5, generator=generator)
     return model, state

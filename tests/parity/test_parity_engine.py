@@ -20,12 +20,16 @@ from tritwise.engine import kernels
 from tritwise.formats import TernaryTensor, open_model, write_model
 
 U = 2.0**-24
+NORMED = {"linear_norm_eps": 3e-4}  # a norm inside of each linear, with an eps that is told apart
 LAYOUTS = {"bitnet-silu-tied": ("bitnet", {"hidden_act": "silu", "tie_word_embeddings": True}),
            "bitnet-relu2": ("bitnet", {"hidden_act": "relu2"}),
            "bitnet-one-kv-head": ("bitnet", {"hidden_act": "silu", "num_key_value_heads": 1}),
            "llama": ("llama", {"num_key_value_heads": 4}),
            "llama-tied": ("llama", {"tie_word_embeddings": True}),
-           "qwen3": ("qwen3", {"head_dim": 24})}
+           "qwen3": ("qwen3", {"head_dim": 24}),
+           "llama-norms-in-linears": ("llama", NORMED),
+           "bitnet-relu2-norms-in-linears": ("bitnet", NORMED | {"hidden_act": "relu2"}),
+           "qwen3-norms-in-linears": ("qwen3", NORMED | {"head_dim": 24})}
 
 
 @dataclass
@@ -45,6 +49,25 @@ class Pair:
     def theirs(self, name: str, *inputs: np.ndarray) -> np.ndarray:
         """What their module gives for our input [T, ...]."""
         return self.model.get_submodule(name)(*(torch.from_numpy(x)[None] for x in inputs))[0].numpy()
+
+    def fed(self, name: str, x: np.ndarray, roundings: int) -> tuple[np.ndarray, int]:
+        """What their linear quantises for its input x [T, K], and the roundings in each element of that.
+
+        An error of x that is common to all of a token would leave a norm unchanged; here it counts, once for x and once
+        for the root.
+        """
+        if self.model.get_submodule(f"model.{name}").rms_norm is None:
+            return x, roundings
+        return self.theirs(f"model.{name}.rms_norm", x), 2 * roundings + norm_roundings(x.shape[1])
+
+    def without_norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        """The output of their linear for x, as what its quantiser is given."""
+        linear = self.model.get_submodule(f"model.{name}")
+        norm, linear.rms_norm = linear.rms_norm, None
+        try:
+            return self.theirs(f"model.{name}", x)
+        finally:
+            linear.rms_norm = norm
 
 
 def traced(path: Path, ids: torch.Tensor, model: torch.nn.Module, kernel: str) -> Pair:
@@ -80,7 +103,7 @@ def assert_same_accumulators(pair: Pair, name: str, spied: list[torch.Tensor]) -
     ours = pair.trace[f"{name}.accumulator"]
     assert ours.dtype == np.int32
     spied.clear()
-    theirs = pair.theirs(f"model.{name}", codes.astype(np.float32) * x_scale)
+    theirs = pair.without_norm(name, codes.astype(np.float32) * x_scale)
     if spied:  # bitlinear: the product of codes itself
         assert np.array_equal(spied[0][0].numpy(), ours)
         return
@@ -143,23 +166,27 @@ def compare_layer(pair: Pair, n: int, before: np.ndarray, spied: list[torch.Tens
     normed = pair.theirs(f"model.{prefix}input_layernorm", before)
     assert_near(trace[f"{prefix}input_layernorm"], normed, norm_roundings(hidden) * U * np.abs(normed))
     for name in ("q_proj", "k_proj", "v_proj"):
-        assert_right_codes(trace[f"{attention}{name}.input_codes"], trace[f"{prefix}input_layernorm"], 1)
+        fed = pair.fed(attention + name, trace[f"{prefix}input_layernorm"], 1)
+        assert_right_codes(trace[f"{attention}{name}.input_codes"], *fed)
 
     output = trace[f"{attention}output"]
     assert_near(output, attention_of(pair, n, trace[f"{prefix}input_layernorm"]), attention_bound(pair, attention))
     fed = pair.theirs(f"model.{attention}attn_sub_norm", output) if sub_norms else output
-    assert_right_codes(trace[f"{attention}o_proj.input_codes"], fed, norm_roundings(output.shape[1]))
+    fed = pair.fed(f"{attention}o_proj", fed, norm_roundings(output.shape[1]))
+    assert_right_codes(trace[f"{attention}o_proj.input_codes"], *fed)
 
     middle = before + linear(f"{attention}o_proj")
     normed = pair.theirs(f"model.{prefix}post_attention_layernorm", middle)
     for name in ("gate_proj", "up_proj"):
-        assert_right_codes(trace[f"{mlp}{name}.input_codes"], normed, norm_roundings(hidden) + 1)
+        fed = pair.fed(mlp + name, normed, norm_roundings(hidden) + 1)
+        assert_right_codes(trace[f"{mlp}{name}.input_codes"], *fed)
     gate, up = linear(f"{mlp}gate_proj"), linear(f"{mlp}up_proj")
     fed = pair.model.model.layers[n].mlp.act_fn(torch.from_numpy(gate)).numpy() * up
     if sub_norms:
         fed = pair.theirs(f"model.{mlp}ffn_sub_norm", fed)
     # silu is an exponential good to 2 units in the last place, a sum, a quotient; then the product with up.
-    assert_right_codes(trace[f"{mlp}down_proj.input_codes"], fed, norm_roundings(gate.shape[1]) + 16)
+    fed = pair.fed(f"{mlp}down_proj", fed, norm_roundings(gate.shape[1]) + 16)
+    assert_right_codes(trace[f"{mlp}down_proj.input_codes"], *fed)
 
     down = linear(f"{mlp}down_proj")
     assert_near(trace[f"{prefix}output"], middle + down, 2 * U * (np.abs(middle) + np.abs(down)))

@@ -2,8 +2,8 @@
 
 A dense model agrees to float rounding. A ternary one need not: an activation that lies within a rounding error of two
 int8 codes takes one here and the other there, and that step grows through the layers. transformers' own three ways to
-hold one ternary model differ by the same mechanism, so their spread is the bound: at every token of sixteen
-random models (four layouts, four seeds) the distance from ours to the nearest of the three is set against the largest
+hold one ternary model differ by the same mechanism, so their spread is the bound: at every token of twenty
+random models (five layouts, four seeds) the distance from ours to the nearest of the three is set against the largest
 between two of them, for the typical token (where nothing flipped) and in the mean square (which the flips make).
 """
 
@@ -25,7 +25,8 @@ from tritwise.model import Decoder
 LAYOUTS = {"bitnet-silu-tied": ("bitnet", {"hidden_act": "silu", "tie_word_embeddings": True}),
            "bitnet-relu2": ("bitnet", {"hidden_act": "relu2"}),
            "llama": ("llama", {}),
-           "qwen3": ("qwen3", {"head_dim": 24})}
+           "qwen3": ("qwen3", {"head_dim": 24}),
+           "llama-norms-in-linears": ("llama", {"linear_norm_eps": 1e-4})}
 SEEDS = range(4)
 Logits = Callable[[Path, torch.Tensor], torch.Tensor]
 
@@ -80,7 +81,7 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def peers(tmp_path_factory) -> list[tuple[Path, dict[str, torch.Tensor]]]:
-    """For each of the sixteen models: where its online directory lies, and transformers' logits in each mode."""
+    """For each of the twenty models: where its online directory lies, and transformers' logits in each mode."""
     ids = token_ids()
     models = []
     with as_referee():
@@ -88,7 +89,9 @@ def peers(tmp_path_factory) -> list[tuple[Path, dict[str, torch.Tensor]]]:
             for seed in SEEDS:
                 root, logits = tmp_path_factory.mktemp(f"{layout}-{seed}"), {}
                 for mode in MODES:
-                    model, state = quantised(build(model_type, seed=seed, **changes), mode)
+                    keys = dict(changes)
+                    norm_eps = keys.pop("linear_norm_eps", None)
+                    model, state = quantised(build(model_type, seed=seed, **keys), mode, linear_norm_eps=norm_eps)
                     if model.config.tie_word_embeddings:
                         state.pop("lm_head.weight")
                     model.save_pretrained(root / mode, state_dict=state)

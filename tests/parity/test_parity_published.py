@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hf_models import SIZES, build
+from hf_models import SIZES
 from safetensors.torch import load_file, save_file
 from test_parity_directories import assert_same_model
-from transformers import BitNetQuantConfig
-from transformers.integrations.bitnet import replace_with_bitnet_linear
 
 import tritwise
 from tritwise import TritwiseError
@@ -78,20 +76,6 @@ def test_a_bfloat16_scale_is_inverted_in_float32(published):
     assert directory.source(name).scale == directory.read(name).scale[0]
 
 
-@pytest.mark.parametrize("linear_class", ["bitlinear", "autobitlinear"])
-def test_a_norm_inside_of_each_linear_is_refused_by_name(tmp_path, linear_class):
-    model = build("llama")
-    config = BitNetQuantConfig(linear_class=linear_class, use_rms_norm=True, rms_norm_eps=1e-5)
-    replace_with_bitnet_linear(model, modules_to_not_convert=["lm_head"], quantization_config=config)
-    model.config.quantization_config = config
-    state = {name: torch.ones(tensor.shape, dtype=tensor.dtype) for name, tensor in model.state_dict().items()}
-    assert "model.layers.0.self_attn.q_proj.rms_norm.weight" in state
-    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    model.config.save_pretrained(tmp_path)
-    with pytest.raises(TritwiseError, match=r"config\.json: quantization_config: use_rms_norm is set"):
-        open_model(tmp_path)
-
-
 def edited(path: Path, **changes) -> Path:
     values = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps(values))
@@ -103,15 +87,17 @@ def bitnet(**changes) -> dict:
 
 
 @pytest.mark.parametrize("changes", [
-    bitnet(linear_class="bitlinear", quantization_mode="offline", use_rms_norm=False, rms_norm_eps=1e-6),
+    bitnet(linear_class="bitlinear", quantization_mode="offline"),
+    {"quantization_config": LLAMA3["quantization_config"] | {"use_rms_norm": False, "rms_norm_eps": 1e-6}},
     bitnet(modules_to_not_convert=["lm_head", "model.norm", "embed_tokens", "layers"]),
     {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
     {"pretraining_tp": 2, "max_length": 20, "temperature": 0.6, "top_p": 0.9, "do_sample": True, "_commit_hash": "0"},
     {"pad_token_id": None, "pruned_heads": {}, "partial_rotary_factor": 1, "rope_interleaved": None},
 ])
 def test_keys_that_do_not_change_what_is_computed_are_accepted(published, changes):
+    expected = {key: value for key, value in changes.get("quantization_config", {}).items() if "norm" not in key}
     assert open_model(edited(published(LLAMA3), **changes)).config == open_model(published(LLAMA3)).config.with_changes(
-        **{key: value for key, value in changes.items() if key == "quantization_config"})
+        **({"quantization_config": expected} if expected else {}))
 
 
 @pytest.mark.parametrize(("changes", "reason"), [

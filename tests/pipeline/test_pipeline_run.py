@@ -10,19 +10,20 @@ import sysconfig
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tritwise import TritwiseError, load
 from tritwise.config import load_recipe
+from tritwise.data import write_shard
 from tritwise.pipeline import run_recipe, stages_of, train_variant
 from tritwise.pipeline.stages import UNFINISHED, stage_keys
 
 RECIPE = """
 name = "tiny"
 [data]
-source = "folders"
-paths = ["{repositories}"]
+sources.paths = ["{repositories}"]
 held_out_fraction = 0.05
 [tokenizer]
 vocab_size = 384
@@ -239,6 +240,14 @@ def test_keys_follow_the_sources_and_only_the_settings_that_matter(recipe, tmp_p
     finally:
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert keys() == base
+    # A mix changes what is trained on, and so does each of its shards.
+    write_shard(tmp_path / "x.ds", [np.arange(9)], vocab_size=384, tokenizer_hash="t", recipe_hash="r")
+    mix = f'\n[[mix.sources]]\nname = "own"\nweight = 1\n[[mix.sources]]\nname = "x"\nweight = 1\n' \
+          f'paths = ["{tmp_path / "x.ds"}"]\n'
+    mixed = keys(recipe.read_text() + mix)
+    assert {name for name in base if mixed[name] != base[name]} == set(base) - {"data"}
+    write_shard(tmp_path / "x.ds", [np.arange(8)], vocab_size=384, tokenizer_hash="t", recipe_hash="r")
+    assert keys(recipe.read_text() + mix)["train-dense"] != mixed["train-dense"]
 
 
 @pytest.mark.parametrize("name", ["data", "run", "train-x", "superseded"])

@@ -18,7 +18,7 @@ from tritwise import TritwiseError
 from tritwise.common.errors import Interrupted
 from tritwise.config import Recipe
 from tritwise.data import build
-from tritwise.train import latest_checkpoint, load_checkpoint_model, loop, train
+from tritwise.train import SampleOrder, latest_checkpoint, load_checkpoint_model, loop, train
 
 STEPS = 12
 
@@ -27,7 +27,7 @@ def recipe_of(paths: Path, **train_changes) -> Recipe:
     schedule = {"peak": 1e-2, "warmup_steps": 2}
     return Recipe.model_validate({
         "name": "tiny", "seed": 3,
-        "data": {"source": "folders", "paths": [str(paths)], "held_out_fraction": 0.2},
+        "data": {"sources": {"paths": [str(paths)]}, "held_out_fraction": 0.2},
         "tokenizer": {"vocab_size": 300},
         "model": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
                   "num_key_value_heads": 1, "tie_word_embeddings": True},
@@ -93,13 +93,13 @@ def test_experts_are_trained_with_their_balance_in_the_loss(corpus, tmp_path):
 
 def test_both_variants_see_the_same_tokens(corpus, whole, tmp_path, monkeypatch):
     seen = []
-    original = loop.SampleOrder.batch
+    original = SampleOrder.batch
 
     def recorded(*arguments, **options):
         seen.append(original(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr(loop.SampleOrder, "batch", recorded)
+    monkeypatch.setattr(SampleOrder, "batch", recorded)
     for variant in ("ternary", "dense"):
         train(recipe_of(corpus[0]), variant, corpus[1], tmp_path / variant, stop_after=3, threads=1)
     assert len(seen) == 6
@@ -251,3 +251,21 @@ def test_a_checkpoint_gives_configuration_and_master_weights(whole, corpus):
 def test_a_directory_that_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(TritwiseError, match="is not a checkpoint"):
         load_checkpoint_model(tmp_path)
+
+
+def test_a_mix_is_trained_on_resumed_bit_for_bit_and_reported(corpus, tmp_path, capsys):
+    """The recipe's own data and the same as a second source; from half of the steps on that one alone."""
+    mix = {"sources": [{"name": "own", "weight": 3}, {"name": "other", "weight": 1, "paths": [str(corpus[1])]}],
+           "stages": [{"start": 0.5, "weights": {"other": 1}}], "max_epochs": 0.01}
+    recipe = Recipe.model_validate(recipe_of(corpus[0]).model_dump() | {"mix": mix})
+    one = load_file(train(recipe, "ternary", corpus[1], tmp_path / "one", threads=1) / "model.safetensors")
+    train(recipe, "ternary", corpus[1], tmp_path / "two", stop_after=7, threads=1)
+    two = load_file(train(recipe, "ternary", corpus[1], tmp_path / "two", threads=1) / "model.safetensors")
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert losses(tmp_path / "one") == losses(tmp_path / "two")
+    used = json.loads((tmp_path / "one" / "result.json").read_text())["mix"]
+    assert [(each["name"], each["samples"]) for each in used] == [("own", 18), ("other", 6 + 24)]
+    assert "the source other is repeated" in capsys.readouterr().err
+    other = Recipe.model_validate(recipe.model_dump() | {"mix": mix | {"stages": []}})
+    with pytest.raises(TritwiseError, match="a run of other settings"):
+        train(other, "ternary", corpus[1], tmp_path / "one", threads=1)

@@ -10,6 +10,7 @@ import torch
 from tritwise import TritwiseError
 from tritwise.config import Recipe
 from tritwise.data import build, train_tokenizer
+from tritwise.engine import load
 from tritwise.formats import TernaryTensor, latent, open_model, write_gguf, write_model
 from tritwise.model import Decoder
 from tritwise.train import load_checkpoint_model, train
@@ -24,7 +25,7 @@ def recipe_of(root: Path, start: Path | None, linear_type: str = "ternary", **mo
     schedule = {"shape": "two_stage", "peak": 1e-3, "second_peak": 6e-4, "floor": 2e-5, "warmup_steps": 1}
     model_type = "llama" if linear_type == "dense" else "bitnet"
     return Recipe.model_validate({
-        "name": "tiny", "data": {"source": "folders", "paths": [str(root / "repositories")],
+        "name": "tiny", "data": {"sources": {"paths": [str(root / "repositories")]},
                                  "held_out_fraction": 0.3, "fim": {"rate": 0}},
         "tokenizer": {"file": str(root / "tokenizer.json"), "vocab_size": 320, "end_of_text": "<|stop|>"},
         "model": MODEL | model, "train": {"steps": 2, "batch_size": 2, "sequence_length": 32, "dtype": "float32"},
@@ -102,6 +103,36 @@ def test_training_goes_on_from_the_model_with_its_tokenizer_and_ids(root, tmp_pa
         assert np.abs(value - before).max() < 0.01  # two small steps
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["held_out"]["tokens"] > 0
+
+
+def test_norms_inside_of_linears_are_trained_on_exported_and_run(root, tmp_path):
+    """A model with them from scratch, a second training from its export, and the engine on that one's."""
+    norms = {"use_rms_norm": True, "linear_rms_norm_eps": 1e-4}
+    name = "model.layers.0.mlp.down_proj.rms_norm.weight"
+    train(recipe_of(root, None, **norms), "v", root / "data", tmp_path / "first", threads=1)
+    config, tensors = load_checkpoint_model(tmp_path / "first")
+    assert (config.use_rms_norm, config.linear_rms_norm_eps) == (True, 1e-4)
+    assert len(np.unique(tensors[name])) > 100  # they began as ones
+    write_model(tmp_path / "online", config, tensors, form="online", dtype="float32")
+
+    train(recipe_of(root, tmp_path / "online", **norms), "v", root / "data", tmp_path / "second", threads=1)
+    config, more = load_checkpoint_model(tmp_path / "second")
+    assert 0 < np.abs(more[name] - tensors[name]).max() < 0.01  # two small steps
+    write_model(tmp_path / "packed", config, more, form="packed", dtype="float32")
+    decoder = Decoder(config)
+    decoder.load_state_dict({key: torch.from_numpy(value) for key, value in more.items()})
+    ids = [5, 17, 300, 8]
+    with load(tmp_path / "packed", head="stored", cache_type="f32") as model, torch.no_grad():
+        ours, theirs = model.logits(ids), decoder(torch.tensor([ids]))[0].numpy()
+    assert np.abs(ours - theirs).max() <= 0.05 * np.abs(theirs).max()  # codes at a tie may flip (test_parity_logits.py)
+
+
+def test_a_recipe_without_the_norms_of_its_start_is_refused(root, tmp_path):
+    config = recipe_of(root, None, use_rms_norm=True).model_config_of("v").with_changes(eos_token_id=0)
+    weights = {name: np.ones(shape, np.float32) for name, shape in config.tensor_shapes().items()}
+    write_model(tmp_path / "packed", config, weights, form="packed")
+    with pytest.raises(TritwiseError, match=r"use_rms_norm is False in the recipe and True in the model"):
+        train(recipe_of(root, tmp_path / "packed"), "v", root / "data", tmp_path / "out")
 
 
 def test_another_model_to_start_from_is_another_run(root, tmp_path):

@@ -16,6 +16,7 @@ from tritwise.common.errors import Interrupted, TritwiseError
 # Verb, what it does, one example. They stand here, not in the commands, so that the menu imports none of those.
 COMMANDS = (
     ("run", "walk a recipe: data, training, export, report", "tritwise run recipes/quickstart.toml"),
+    ("data", "build training data, or run one stage of it", "tritwise data build recipes/quickstart.toml"),
     ("train", "train one variant of a recipe", "tritwise train recipes/quickstart.toml --variant ternary"),
     ("export", "write a model as a directory or GGUF file", "tritwise export runs/x/train-ternary model.gguf"),
     ("generate", "complete a prompt, or fill a gap", "tritwise generate model --prompt 'def add(a, b):'"),

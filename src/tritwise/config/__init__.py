@@ -1,10 +1,9 @@
 """Settings: `ModelConfig` (Hugging Face's key names) and `Recipe` (one TOML file for the whole way)."""
 
+from tritwise.config.data import DataRecipe
+from tritwise.config.data_tokens import FimSettings, MixSettings
 from tritwise.config.model import ModelConfig, ParameterCount, QuantizationConfig
 from tritwise.config.recipe import (
-    DataRecipe,
-    FilterRecipe,
-    FimRecipe,
     Recipe,
     ScheduleRecipe,
     TokenizerRecipe,
@@ -15,6 +14,7 @@ from tritwise.config.recipe import (
 from tritwise.config.rope import RopeScaling
 
 __all__ = [
-    "DataRecipe", "FilterRecipe", "FimRecipe", "ModelConfig", "ParameterCount", "QuantizationConfig", "Recipe",
-    "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe", "VariantRecipe", "load_recipe",
+    "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "ParameterCount",
+    "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
+    "VariantRecipe", "load_recipe",
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config.published import MOE_TYPES, model_values
+from tritwise.config.published import LINEAR_RMS_NORM_EPS, MOE_TYPES, model_values
 from tritwise.config.rope import LARGEST_FLOAT, SMALLEST_FLOAT, RopeScaling, Rotary, filled, rotary, stretched
 
 # Sizes are 32-bit numbers in the engine, and floats single precision.
@@ -25,6 +25,7 @@ class QuantizationConfig(BaseModel):
 
     `linear_class` alone decides what a stored `weight_scale` means: `bitlinear` divides by it, `autobitlinear`
     multiplies. `quantization_mode` `online` means that the file holds latent weights, to be quantised on the fly.
+    Its `use_rms_norm` and `rms_norm_eps` are keys of `ModelConfig`: latent weights in training have them too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,8 +33,6 @@ class QuantizationConfig(BaseModel):
     quant_method: Literal["bitnet"] = "bitnet"
     linear_class: Literal["bitlinear", "autobitlinear"] = "bitlinear"
     quantization_mode: Literal["offline", "online"] = "offline"
-    use_rms_norm: Literal[False] = False
-    rms_norm_eps: float | None = 1e-6
     modules_to_not_convert: tuple[str, ...] | None = None
 
 
@@ -62,6 +61,10 @@ class ModelConfig(BaseModel):
     `shared_expert_intermediate_size`, unless that is None, sees every token through a sigmoid gate. The keys and the
     arithmetic are those of transformers' Qwen2-MoE. `intermediate_size` is then not used, and may be left out.
 
+    With `use_rms_norm` every quantised linear has a learnable RMSNorm of its inputs inside, with `linear_rms_norm_eps`
+    (1e-6 when left out; None without it), so that no two linears share a quantised input. It comes in addition to the
+    norms of the block. In config.json both stand in `quantization_config`, the latter as `rms_norm_eps`.
+
     `scale_dtype` is what the scale of a quantised weight is rounded to, in training and wherever latent weights are
     quantised, so that a file which keeps scales in that type is the trained model to the bit.
     """
@@ -71,6 +74,8 @@ class ModelConfig(BaseModel):
     model_type: Literal["bitnet", "llama", "qwen3"] = "bitnet"
     linear_type: LinearType = "ternary"
     scale_dtype: ScaleType = "float32"
+    use_rms_norm: Annotated[bool, Field(strict=True)] = False
+    linear_rms_norm_eps: PositiveFloat | None = None
     vocab_size: PositiveInt
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
@@ -114,6 +119,8 @@ class ModelConfig(BaseModel):
                 values[key] = None
         if values.get("num_experts") is not None and values.get("intermediate_size") is None:
             values["intermediate_size"] = values.get("moe_intermediate_size")
+        if values.get("use_rms_norm") is True and values.get("linear_rms_norm_eps") is None:
+            values["linear_rms_norm_eps"] = LINEAR_RMS_NORM_EPS
         scaling = values.get("rope_scaling")
         if isinstance(scaling, dict):
             longest = cls.model_fields["max_position_embeddings"].default
@@ -139,6 +146,12 @@ class ModelConfig(BaseModel):
             if self.num_experts_per_tok > self.num_experts:
                 raise ValueError(f"num_experts_per_tok {self.num_experts_per_tok} is above "
                                  f"num_experts {self.num_experts}")
+        if self.use_rms_norm and self.linear_type == "dense":
+            raise ValueError("use_rms_norm is set, but linear_type is dense: the norm is that of a quantised linear")
+        if self.use_rms_norm and self.num_experts is not None:
+            raise ValueError("use_rms_norm is set, but experts with a norm inside of each linear are not implemented")
+        if self.linear_rms_norm_eps is not None and not self.use_rms_norm:
+            raise ValueError("linear_rms_norm_eps is set, but use_rms_norm is not")
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; rotary embedding turns pairs")
         if self.longest_context > MOST:
@@ -235,6 +248,8 @@ class ModelConfig(BaseModel):
             shapes |= {f"{part}.ffn_sub_norm": size for part, size in self.feed_forward_sizes().items()}
         if self.has_head_norms:
             shapes |= {"self_attn.q_norm": self.head_dim, "self_attn.k_norm": self.head_dim}
+        if self.use_rms_norm:
+            shapes |= {f"{name}.rms_norm": inner for name, (_, inner) in self.linear_shapes().items()}
         return shapes
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -288,6 +303,12 @@ class ModelConfig(BaseModel):
         written = self.model_dump(mode="json", exclude_none=True)
         if self.scale_dtype == "float32":
             del written["scale_dtype"]
+        del written["use_rms_norm"]
+        eps = written.pop("linear_rms_norm_eps", LINEAR_RMS_NORM_EPS)
+        if self.quantization_config is not None:
+            written["quantization_config"] |= {"use_rms_norm": self.use_rms_norm, "rms_norm_eps": eps}
+        elif self.use_rms_norm:
+            written |= {"use_rms_norm": True, "linear_rms_norm_eps": eps}
         if self.num_experts is None:
             del written["norm_topk_prob"]
         else:

@@ -62,6 +62,8 @@ _HF_DEFAULTS: dict[str, dict[str, Any]] = {
                   "shared_expert_intermediate_size": 5632, "norm_topk_prob": False},
     "bitnet_moe": {},
 }
+# transformers' BitNetQuantConfig.rms_norm_eps.
+LINEAR_RMS_NORM_EPS = 1e-6
 _1BITLLM_ARCHITECTURE = "BitnetForCausalLM"  # transformers' own class is BitNetForCausalLM
 
 
@@ -95,14 +97,10 @@ def model_values(values: dict[str, Any], source: str) -> dict[str, Any]:
     if values.pop("is_bitnet_config", False) and not values.get("quantization_config"):
         raise TritwiseError(f"{source}: is_bitnet_config is set, but quantization_config is missing",
                             why="it does not say whether the weights are codes, latent weights or neither")
-    quantisation = values.get("quantization_config")
-    if isinstance(quantisation, dict) and quantisation.get("use_rms_norm"):
-        raise TritwiseError(f"{source}: quantization_config: use_rms_norm is set",
-                            why="a norm inside of each linear is not implemented: q, k and v, and gate and up, share "
-                                "one quantised input here")
     if latent:
         _read_1bitllm(values, architectures, source)
     values.setdefault("linear_type", "ternary" if values.get("quantization_config") else "dense")
+    _read_linear_norm(values, source)
     defaults = _HF_DEFAULTS["llama" if latent else written_type]
     return defaults | {key: value for key, value in values.items() if value is not None}
 
@@ -134,6 +132,26 @@ def _read_1bitllm(values: dict[str, Any], architectures: Any, source: str) -> No
     values["model_type"] = "bitnet"
     if values.get("quantization_config") is None:
         values["quantization_config"] = {"linear_class": "autobitlinear", "quantization_mode": "online"}
+
+
+def _read_linear_norm(values: dict[str, Any], source: str) -> None:
+    """`use_rms_norm` and `rms_norm_eps` of quantization_config as keys of `ModelConfig`, in place."""
+    quantisation = values.get("quantization_config")
+    if not isinstance(quantisation, dict):
+        return
+    quantisation = values["quantization_config"] = dict(quantisation)
+    eps = quantisation.pop("rms_norm_eps", LINEAR_RMS_NORM_EPS)
+    used = quantisation.pop("use_rms_norm", None)
+    if used is not None and not isinstance(used, bool):
+        raise TritwiseError(f"{source}: quantization_config: use_rms_norm is {used!r}", why="it is true or false")
+    if used is False and values.get("use_rms_norm"):
+        raise TritwiseError(f"{source}: use_rms_norm is true, and in quantization_config false",
+                            why="it is said twice, and other readers look in quantization_config")
+    if used:
+        if eps is None:
+            raise TritwiseError(f"{source}: quantization_config: use_rms_norm is set, and rms_norm_eps is null",
+                                why="the norm inside of each linear needs a number, 1e-6 when the key is left out")
+        values |= {"use_rms_norm": True, "linear_rms_norm_eps": eps}
 
 
 def _read_qwen(values: dict[str, Any], source: str) -> None:

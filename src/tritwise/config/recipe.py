@@ -7,66 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tritwise.common.errors import TritwiseError
+from tritwise.config.data import DataRecipe
+from tritwise.config.data_tokens import MixSettings
 from tritwise.config.model import LinearType, ModelConfig, ScaleType, config_error
 from tritwise.config.pre_tokenizers import STEPS
+from tritwise.config.settings import Count, Fraction, NonNegative, Positive, Settings
 from tritwise.config.tokens import END_OF_TEXT
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FilterRecipe(_Settings):
-    """Rule filters on files; the defaults are DeepSeek-Coder's (arXiv 2401.14196, section 2.1)."""
-
-    # Shell patterns on a file's path in its source; a matching file is dropped ("*" crosses directories).
-    exclude: tuple[str, ...] = ()
-    # Files that say within their first lines that a program wrote them (StarCoder, arXiv 2305.06161, section 3).
-    drop_generated: bool = True
-    max_mean_line_length: Positive = 100
-    max_line_length: Count = 1000
-    min_alphabetic_fraction: Fraction = 0.25
-    min_bytes: Count = 64
-    max_bytes: Count = 1_000_000
-
-
-class FimRecipe(_Settings):
-    """Fill-in-the-middle at document level before packing (PSM: prefix, suffix, middle).
-
-    A file of more than `max_document_chars` characters is cut at line ends into consecutive documents of at most
-    that size, so that a context window can hold a whole one; each document is turned with probability `rate`.
-    """
-
-    rate: Fraction = 0.5
-    mode: Literal["psm"] = "psm"
-    max_document_chars: Count = 2000
-
-
-class DataRecipe(_Settings):
-    """Where documents come from and what is kept."""
-
-    source: Literal["python-stdlib", "folders"] = "folders"
-    # With source = "folders": each directory below each of these is one repository.
-    paths: tuple[str, ...] = ()
-    order: Literal["topological", "path"] = "topological"
-    # Whole repositories are held out, chosen by a seeded hash, until they hold this share of the bytes.
-    held_out_fraction: Fraction = 0.03
-    filters: FilterRecipe = FilterRecipe()
-    fim: FimRecipe = FimRecipe()
-
-    @model_validator(mode="after")
-    def _check_paths(self) -> "DataRecipe":
-        if self.source == "python-stdlib" and self.paths:
-            raise ValueError("paths are given, but source = 'python-stdlib' reads none; set source = 'folders'")
-        return self
 
 
 def _known_pattern(name: str) -> str:
@@ -75,7 +24,7 @@ def _known_pattern(name: str) -> str:
     return name
 
 
-class TokenizerRecipe(_Settings):
+class TokenizerRecipe(Settings):
     """Byte-level BPE trained with Hugging Face `tokenizers` on the training documents, or one that is there already."""
 
     # A tokenizer.json that is taken as it is; nothing is trained then, and vocab_size is that of the model.
@@ -88,7 +37,7 @@ class TokenizerRecipe(_Settings):
     max_training_bytes: Count = 50_000_000
 
 
-class ScheduleRecipe(_Settings):
+class ScheduleRecipe(Settings):
     """Learning rate and weight decay by step.
 
     `two_stage` is BitNet b1.58's (training notes, figure 1c): linear warm-up, then the straight line from `peak` at
@@ -114,7 +63,7 @@ class ScheduleRecipe(_Settings):
         return self
 
 
-class TrainRecipe(_Settings):
+class TrainRecipe(Settings):
     """What all variants share: the same tokens in the same order."""
 
     steps: Count
@@ -142,7 +91,7 @@ class TrainRecipe(_Settings):
         return self
 
 
-class VariantRecipe(_Settings):
+class VariantRecipe(Settings):
     """One of the models that a recipe trains, with its own published schedule."""
 
     model_type: Literal["bitnet", "llama", "qwen3"]
@@ -153,7 +102,7 @@ class VariantRecipe(_Settings):
     start: str | None = None
 
 
-class Recipe(_Settings):
+class Recipe(Settings):
     """The whole way. `model` holds Hugging Face keys that all variants share; `vocab_size` may be left out."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -162,6 +111,8 @@ class Recipe(_Settings):
     tokenizer: TokenizerRecipe
     model: dict[str, Any]
     train: TrainRecipe
+    # Without a mix, training sees the recipe's own data.
+    mix: MixSettings | None = None
     variants: Annotated[dict[str, VariantRecipe], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -1,46 +1,40 @@
 """The data stage: from repositories to documents, a tokenizer and token shards, in one directory.
 
-    documents.parquet   every file, kept or dropped, with its fate
-    tokenizer.json      trained on the training documents
-    train.ds            repositories in seeded order, files dependencies first, a share of documents in FIM form
-    held_out.ds         whole repositories that nothing else has seen, plain; one document a file
-    report.json         counts, drops, hashes, seconds
+    documents/00000.parquet   every file, kept or dropped, with its fate; whole repositories, in the order of training
+    tokenizer.json            trained on the training documents
+    train-00000.ds            files dependencies first, a share of documents in FIM form; a shard for each part
+    held_out-00000.ds         whole repositories that nothing else has seen, plain; one document a file
+    report.json               counts, drops, duplicates, hashes, seconds
+    work/                     what the steps leave for each other, removed at the end
 
-Equal sources and recipe give equal bytes in all of them but for the seconds in report.json.
+Equal sources and recipe give equal bytes in all of them but for the seconds in report.json, whoever carries the steps
+(`flow`), in how many processes, and however often they were killed.
 """
 
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from typing import Any
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import atomic_directory, atomic_write_json, sha256_file
-from tritwise.common.progress import Progress, progress
-from tritwise.config import DataRecipe, FimRecipe, Recipe
-from tritwise.config.tokens import KNOWN_FIM_TOKENS
-from tritwise.data.documents import DOCUMENTS_FILE, Document, document_text, path_comment, save_documents
-from tritwise.data.filters import RULES
-from tritwise.data.fim import Plain, Turned, turn
-from tritwise.data.order import dependency_order, import_edges
-from tritwise.data.read import ImportsOf, read_source
-from tritwise.data.shards import write_shard
-from tritwise.data.sources import may_be_held_out
-from tritwise.data.split import choose_held_out, seeded_order
-from tritwise.data.tokenizer import encode_texts, load_tokenizer, sample_evenly, train_tokenizer
+from tritwise.common.files import atomic_write_json, read_json, sha256_file
+from tritwise.config import Recipe
+from tritwise.data.corpus_steps import Corpus, Plan
+from tritwise.data.documents import DOCUMENTS
+from tritwise.data.flow import Step, each_count, needs_room, run_steps, seconds_of
+from tritwise.data.funnel import funnel, language_table, rule_table
+from tritwise.data.tally import Tally, sum_of
+from tritwise.data.token_steps import Tokens
 
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.json"
-_SAMPLE_PATHS = 3
-# Files whose texts are encoded in one call: enough to fill the cores, few enough for a live progress bar.
-_BATCH = 64
+WORK = "work"
+_FEW_BYTES = 4_000_000
+_SHARD_FILE = re.compile(r"(?:train|held_out)-(\d{5,})\.")
+Runner = Callable[[Path, Sequence[Step]], None]
 
 
 @dataclass(frozen=True)
@@ -61,182 +55,105 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
-class DropCounts:
-    """What a rule dropped: why, how many files, their bytes on disk, and the first few paths."""
+class StepTime:
+    """`seconds` of all tasks of a stage together; `bytes` of files on disk that went in, 0 where that says nothing."""
 
-    why: str
-    files: int
+    name: str
+    tasks: int
+    seconds: float
     bytes: int
-    samples: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """report.json: counts of both splits, drops by rule, hash of every other file, seconds of each step."""
+    """report.json."""
 
     recipe: str
     seed: int
     vocab_size: int
     tokenizer_hash: str
+    recipe_hash: str
     train: SplitCounts
     held_out: SplitCounts
     held_out_repositories: tuple[str, ...]
-    dropped: dict[str, DropCounts]
+    repositories: dict[str, int]
+    funnel: list[dict[str, Any]]
+    languages: list[dict[str, Any]]
+    rules: list[dict[str, Any]]
+    clusters: dict[str, Any]
+    licences: dict[str, list[int]]
+    redacted: dict[str, int]
     hashes: dict[str, str]
-    seconds: dict[str, float] = field(compare=False)
+    steps: list[StepTime] = field(compare=False)
 
 
-def build(recipe: Recipe, out: Path) -> BuildReport:
-    """Run the data stage of a recipe into the directory `out`, which appears whole or not at all.
+def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildReport:
+    """Run the data stage of a recipe in the directory `out`; a killed run goes on where it was.
 
-    Raises TritwiseError when the source is missing, when everything is filtered out, when there are too few
-    repositories to hold one out, or when the training text cannot fill the vocabulary.
+    `run` carries the steps; all cores do when it is None, or this process alone for a few megabytes. Raises
+    TritwiseError when the source is missing, when everything is filtered out, when there are too few repositories to
+    hold one out, or when the training text cannot fill the vocabulary.
     """
-    seconds: dict[str, float] = {}
-    with atomic_directory(Path(out)) as directory:
-        with _timed(seconds, "read"):
-            documents, imports = read_source(recipe.data)
-        if not any(document.is_kept for document in documents):
-            drops = ", ".join(f"{rule} {drop.files}" for rule, drop in _count_drops(documents).items())
-            raise TritwiseError("no file is left to train on", why=f"the filters dropped all: {drops or 'none found'}",
-                                fix="other data.paths, or wider data.filters")
-        with _timed(seconds, "order"):
-            documents = split_and_order(documents, imports, recipe.data, recipe.seed)
-            save_documents(directory / DOCUMENTS_FILE, documents)
-        files = {split: [d for d in documents if d.split == split] for split in ("train", "held_out")}
-        files["train"] = _shuffle_repositories(files["train"], recipe.seed)
-        with _timed(seconds, "tokenizer"), progress("tokenizer", 1) as bar:
-            tokenizer = _tokenizer(recipe, files["train"])
-            tokenizer.save(str(directory / TOKENIZER_FILE))
-            bar.update(1, f"{recipe.tokenizer.vocab_size} tokens")
-        end = tokenizer.token_to_id(recipe.tokenizer.end_of_text)
-        counts: dict[str, SplitCounts] = {}
-        with _timed(seconds, "tokens"), progress("tokens", sum(map(len, files.values()))) as bar:
-            for split, fim in (("train", recipe.data.fim), ("held_out", None)):
-                counts[split] = _write_split(directory, split, files[split], tokenizer, end, fim,
-                                             recipe.seed, bar)
-        report = BuildReport(
-            recipe=recipe.name, seed=recipe.seed, vocab_size=tokenizer.get_vocab_size(),
-            tokenizer_hash=sha256_file(directory / TOKENIZER_FILE), train=counts["train"],
-            held_out=counts["held_out"],
-            held_out_repositories=tuple(sorted({d.repository for d in files["held_out"]})),
-            dropped=_count_drops(documents),
-            hashes={file.name: sha256_file(file) for file in sorted(directory.iterdir())}, seconds=seconds)
-        atomic_write_json(directory / REPORT_FILE, asdict(report))
+    out = Path(out).absolute()  # tasks may run in other working directories
+    work = out / WORK
+    plan = Plan.of(recipe)
+    with needs_room(work, "the plan"):
+        corpus = Corpus(recipe, out, plan)
+    if run is None:  # to start a process takes as long as a megabyte
+        run = partial(run_steps, workers=1 if corpus.plan.size < _FEW_BYTES else None)
+    run(work, corpus.steps())
+    tally = corpus.tally(work)
+    if not tally["kept"]:
+        drops = ", ".join(f"{rule} {sum_of(languages)[0]}" for rule, languages in tally["dropped"].items())
+        raise TritwiseError("no file is left to train on", why=f"the filters dropped all: {drops or 'none found'}",
+                            fix="other data.sources, or wider data.filters")
+    tokens = Tokens(recipe, out, corpus)
+    run(work, tokens.steps())
+    _remove_strays(out, corpus)
+    report = _report(recipe, out, corpus, tokens, tally)
+    with needs_room(work, "the report"):
+        atomic_write_json(out / REPORT_FILE, asdict(report))
+    shutil.rmtree(work)
     return report
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[step] = round(time.perf_counter() - start, 2)
+def _remove_strays(out: Path, corpus: Corpus) -> None:
+    """What a killed process had begun to write beside the finished files, and parts of a build with more of them."""
+    parts = set(corpus.parts())
+    for path in (out / DOCUMENTS).iterdir():
+        if path not in parts:
+            path.unlink()
+    for path in out.iterdir():
+        shard = _SHARD_FILE.match(path.name)
+        if path.match(".*.partial") or (shard and int(shard[1]) >= corpus.part_count):
+            path.unlink()
 
 
-def split_and_order(documents: list[Document], imports: ImportsOf, recipe: DataRecipe, seed: int) -> list[Document]:
-    """Kept documents with split and position, sorted by (repository, position); the dropped ones last, by path."""
-    by_repository: dict[str, list[Document]] = defaultdict(list)
-    for document in documents:
-        by_repository[document.repository].append(document)
-    kept_bytes = {name: sum(len(d.text.encode()) for d in members if d.is_kept)
-                  for name, members in by_repository.items()}
-    held_out = set(choose_held_out({name: size for name, size in kept_bytes.items() if size},
-                                   recipe.held_out_fraction, seed,
-                                   may_be_held_out=partial(may_be_held_out, recipe.source)))
-    kept: list[Document] = []
-    for name in sorted(by_repository):
-        members = {d.path: d for d in by_repository[name] if d.is_kept}
-        if recipe.order == "topological":
-            python = {path: imports[name, path] for path in members if (name, path) in imports}
-            edges = import_edges(python, [d.path for d in by_repository[name] if d.language == "python"],
-                                 repository=name)
-            order = dependency_order({path: edges.get(path, set()) for path in members})
-        else:
-            order = sorted(members)
-        kept += [replace(members[path], split="held_out" if name in held_out else "train", position=position)
-                 for position, path in enumerate(order)]
-    dropped = sorted((d for d in documents if not d.is_kept), key=lambda d: (d.repository, d.path))
-    return kept + dropped
+def _report(recipe: Recipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Tally) -> BuildReport:
+    work = out / WORK
+    splits = {split: add_splits([counts[split] for counts in each_count(work, tokens.encoding)])
+              for split in ("train", "held_out")}
+    hashes = {file.relative_to(out).as_posix(): sha256_file(file) for file in sorted(out.rglob("*"))
+              if file.is_file() and work not in file.parents}
+    return BuildReport(
+        recipe=recipe.name, seed=recipe.seed, vocab_size=tokens.vocab_size(),
+        tokenizer_hash=hashes[TOKENIZER_FILE], recipe_hash=tokens.recipe_hash, train=splits["train"],
+        held_out=splits["held_out"], held_out_repositories=tuple(sorted(corpus.held_out())),
+        repositories={"found": corpus.repository_count(), "kept": tally["repositories"]}, funnel=funnel(tally),
+        languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
+        licences=tally["licences"], redacted=tally["redacted"], hashes=hashes,
+        steps=[StepTime(name, sum(step.tasks for step in steps), sum(seconds_of(work, step) for step in steps), size)
+               for name, steps, size in [*corpus.timed(work), *tokens.timed(work)]])
 
 
-def _shuffle_repositories(documents: list[Document], seed: int) -> list[Document]:
-    """Whole repositories in seeded order, so that the token stream is not alphabetical."""
-    by_repository: dict[str, list[Document]] = defaultdict(list)
-    for document in documents:
-        by_repository[document.repository].append(document)
-    return [d for name in seeded_order(by_repository, seed, "train order") for d in by_repository[name]]
+def add_splits(parts: Sequence[dict[str, Any]]) -> SplitCounts:
+    """The counts of a split from those of its parts."""
+    sums = {name: sum(part[name] for part in parts)
+            for name in ("repositories", "files", "bytes", "documents", "fim_documents", "tokens", "encoded_bytes")}
+    encoded = sums.pop("encoded_bytes")
+    return SplitCounts(**sums, bytes_per_token=round(encoded / sums["tokens"], 4) if sums["tokens"] else None)
 
 
-def _tokenizer(recipe: Recipe, files: list[Document]) -> Tokenizer:
-    """The tokenizer that the recipe names, checked, or a new one."""
-    settings = recipe.tokenizer
-    if settings.file is None:
-        total = sum(len(document_text(d).encode()) for d in files)
-        sample = sample_evenly(map(document_text, files), total, settings.max_training_bytes)
-        return train_tokenizer(sample, settings.vocab_size, pattern=settings.pattern)
-    tokenizer = load_tokenizer(Path(settings.file))
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    if largest >= settings.vocab_size:
-        raise TritwiseError(f"{settings.file} does not fit tokenizer.vocab_size {settings.vocab_size}",
-                            why=f"it has ids up to {largest}", fix=f"tokenizer.vocab_size = {largest + 1} or more, "
-                            "as many as the model has embeddings")
-    if tokenizer.token_to_id(settings.end_of_text) is None:
-        raise TritwiseError(f"{settings.file} has no token {settings.end_of_text!r}",
-                            why="every document ends with it", fix="tokenizer.end_of_text = the token that ends a text")
-    if recipe.data.fim.rate and _fim_ids(tokenizer) is None:
-        raise TritwiseError(f"{settings.file} has no tokens for filling the middle",
-                            why="data.fim asks for documents in that form", fix="data.fim.rate = 0")
-    return tokenizer
-
-
-def _fim_ids(tokenizer: Tokenizer) -> tuple[int, ...] | None:
-    """Ids of begin, hole and end of the first known set that the tokenizer has."""
-    sets = (tuple(map(tokenizer.token_to_id, names)) for names in KNOWN_FIM_TOKENS)
-    return next((ids for ids in sets if None not in ids), None)
-
-
-def _write_split(directory: Path, split: str, files: list[Document], tokenizer: Tokenizer, end: int,
-                 fim: FimRecipe | None, seed: int, bar: Progress) -> SplitCounts:
-    tally: Counter[str] = Counter()
-    facts = write_shard(directory / f"{split}.ds", _encode(files, tokenizer, end, fim, seed, tally, bar),
-                        vocab_size=tokenizer.get_vocab_size(),
-                        tokenizer_hash=sha256_file(directory / TOKENIZER_FILE))
-    with_comments = sum(len(document_text(d).encode()) for d in files)
-    return SplitCounts(
-        repositories=len({d.repository for d in files}), files=len(files),
-        bytes=sum(len(d.text.encode()) for d in files), documents=facts["documents"], fim_documents=tally["fim"],
-        tokens=facts["tokens"],
-        bytes_per_token=round(with_comments / facts["tokens"], 4) if facts["tokens"] else None)
-
-
-def _encode(files: list[Document], tokenizer: Tokenizer, end: int, fim: FimRecipe | None, seed: int,
-            tally: Counter[str], bar: Progress) -> Iterator[NDArray[np.int64]]:
-    """Ids of each shard document; adds the number of those in FIM form to `tally["fim"]`."""
-    begin, hole, fim_end = _fim_ids(tokenizer) or (None, None, None)
-    for start in range(0, len(files), _BATCH):
-        batch = files[start:start + _BATCH]
-        documents: list[Plain | Turned] = []
-        for file in batch:
-            text = document_text(file)
-            documents += [Plain(text)] if fim is None else turn(
-                text, fim, seed=seed, key=file.sha256, header=len(path_comment(file)))
-        encoded = iter(encode_texts(tokenizer, [text for document in documents for text in document]))
-        for document in documents:
-            if isinstance(document, Turned):
-                tally["fim"] += 1
-                ids = [begin, *next(encoded), hole, *next(encoded), fim_end, *next(encoded), end]
-            else:
-                ids = [*next(encoded), end]
-            yield np.array(ids)
-        bar.update(bar.completed + len(batch))
-
-
-def _count_drops(documents: list[Document]) -> dict[str, DropCounts]:
-    """Drops by rule, in the order of `RULES`; rules that dropped nothing are left out."""
-    dropped: dict[str, list[Document]] = defaultdict(list)
-    for document in documents:
-        if document.dropped_by:
-            dropped[document.dropped_by].append(document)
-    return {rule: DropCounts(why, len(dropped[rule]), sum(d.size for d in dropped[rule]),
-                             tuple(f"{d.repository}: {d.path}" for d in dropped[rule][:_SAMPLE_PATHS]))
-            for rule, why in RULES.items() if dropped[rule]}
+def read_report(directory: Path) -> dict[str, Any]:
+    """report.json of a data directory. Raises TritwiseError when it is missing."""
+    return read_json(Path(directory) / REPORT_FILE, what="the report of a data directory")

@@ -12,9 +12,10 @@ from typing import Literal
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_file
-from tritwise.data.languages import COMMENT_PREFIX
+from tritwise.data.languages import path_comment as comment_line
 
-DOCUMENTS_FILE = "documents.parquet"
+# The directory of the parts of a corpus in a data directory.
+DOCUMENTS = "documents"
 Split = Literal["train", "held_out"]
 # A row group is closed when it has this much of either.
 _ROWS, _CHARACTERS = 4096, 1 << 24
@@ -53,8 +54,8 @@ class Document:
 
 
 def path_comment(document: Document) -> str:
-    """The line that opens every file: a comment of its language that holds its path."""
-    return f"{COMMENT_PREFIX[document.language]} {document.path}\n"
+    """The line that opens every file: a comment of its language that holds its path; empty where it has none."""
+    return comment_line(document.language, document.path)
 
 
 def document_text(document: Document) -> str:
@@ -70,7 +71,7 @@ def _pyarrow():
     except ImportError:
         raise TritwiseError("reading and writing documents needs pyarrow",
                             why="the base installation can run models only",
-                            fix="pip install 'tritwise[train]'") from None
+                            fix="pip install 'tritwise[data]'") from None
     return pyarrow, pyarrow.parquet
 
 
@@ -110,8 +111,12 @@ def _row_groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield group
 
 
-def read_documents(path: Path) -> Iterator[Document]:
+def read_documents(path: Path, split: Split | None = None, *, facts: bool = True) -> Iterator[Document]:
     """The documents of one Parquet file in the order of its rows, one row group in memory at a time.
+
+    Args:
+        split: only the documents of it; None gives every row.
+        facts: False leaves them out (None) for readers that do not look at them.
 
     Raises TritwiseError when the file is missing, not Parquet, damaged, or has other columns.
     """
@@ -122,9 +127,17 @@ def read_documents(path: Path) -> Iterator[Document]:
             if not file.schema_arrow.equals(_schema(pyarrow)):
                 raise TritwiseError(f"{path} does not hold documents of this version",
                                     why=f"its columns are {', '.join(file.schema_arrow.names)}")
+            names = [f.name for f in fields(Document) if facts or f.name != "facts"]
             for number in range(file.num_row_groups):
-                for row in file.read_row_group(number).to_pylist():
-                    yield Document(**row)
+                rows = None
+                if split is not None:  # most row groups have one split only, and the others' need not be read
+                    splits = file.read_row_group(number, columns=["split"])["split"].to_pylist()
+                    if split not in splits:
+                        continue
+                    rows = pyarrow.array([each == split for each in splits])
+                table = file.read_row_group(number, columns=names)
+                table = table if rows is None else table.filter(rows)
+                yield from map(Document, *(table[name].to_pylist() for name in names))
     except FileNotFoundError:
         raise TritwiseError(f"{path} does not exist", why="the documents of a data stage were expected there",
                             fix="tritwise run RECIPE") from None
@@ -138,14 +151,33 @@ def by_repository(documents: Iterable[Document]) -> Iterator[tuple[str, list[Doc
         yield name, list(members)
 
 
-def load_documents(path: Path, split: Split | None = "held_out") -> list[Document]:
-    """Documents of a split, in the order of the split's Parquet rows: repository by repository, dependencies first.
+def part_file(directory: Path, number: int) -> Path:
+    """Where part `number` of a corpus lies."""
+    return Path(directory) / f"{number:05}.parquet"
 
-    `path` is the Parquet file or the data directory that holds it. `split=None` gives every row, the dropped ones too.
-    The i-th held-out document here is the i-th document of `held_out.ds`.
 
-    Raises TritwiseError when the file is missing, not Parquet, or has other columns.
+def part_files(path: Path) -> list[Path]:
+    """The parts of a corpus, in order: of a data directory, of a directory of parts, or the one file that it is.
+
+    Raises TritwiseError when there are none.
     """
     path = Path(path)
-    documents = read_documents(path / DOCUMENTS_FILE if path.is_dir() else path)
-    return [d for d in documents if split is None or d.split == split]
+    if path.is_file():
+        return [path]
+    home = path / DOCUMENTS if (path / DOCUMENTS).is_dir() else path
+    found = sorted(home.glob("*.parquet"), key=lambda part: (len(part.name), part.name))  # 100000 is behind 99999
+    if not found:
+        raise TritwiseError(f"{path} holds no documents", why="parts such as 00000.parquet were expected there",
+                            fix="tritwise run RECIPE")
+    return found
+
+
+def load_documents(path: Path, split: Split | None = "held_out") -> list[Document]:
+    """Documents of a split in the order of their rows: repository by repository, dependencies first.
+
+    `path` is as `part_files` takes it. `split=None` gives every row, the dropped ones too. The i-th held-out document
+    here is the i-th document of the shards `held_out-*.ds`.
+
+    Raises TritwiseError when a file is missing, not Parquet, or has other columns.
+    """
+    return [d for part in part_files(path) for d in read_documents(part) if split is None or d.split == split]

@@ -1,18 +1,44 @@
-"""Fill-in-the-middle at document level, before packing: prefix, suffix, middle (arXiv 2401.14196, section 3.1.2).
+"""Fill-in-the-middle, before packing (arXiv 2401.14196, section 3.1.2; arXiv 2207.14255, section 3).
 
-A file is cut at line ends into consecutive pieces that fit a context window. Each piece is turned with probability
-`rate`, which is decided by a hash of (seed, content, number of the piece): a pure function of the data.
+A file, or each of the consecutive pieces of it that fit a context window (`level`), is turned with probability `rate`,
+which is decided by a hash of (seed, content, number of the piece): a pure function of the data.
 
 A turned piece stands alone: what comes before it is closed with <|end_of_text|> as if the file ended there. So every
 training document begins either with text or with <|fim_begin|>, exactly as prompts do, and the only special token that
 text or a middle ever leads to is <|end_of_text|>. (Running text straight into <|fim_begin|> would teach the model to
 break off a completion with it.) Plain pieces that follow one another are one text with nothing between.
+
+    PSM    begin prefix hole suffix end middle        what the engine's prompts for a gap are
+    SPM    begin hole suffix end prefix middle        the second variant of arXiv 2207.14255; StarCoder's, too
+
+Cuts lie between characters, and each part is encoded alone, as in prompts; so `restore` gives back every byte.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tritwise.config import FimRecipe
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tritwise.common.errors import TritwiseError
+from tritwise.config import FimSettings
+from tritwise.config.tokens import KNOWN_FIM_TOKENS
+
+
+class FimIds(NamedTuple):
+    """Ids of the three tokens: what opens the document, the suffix, and the text that is asked for."""
+
+    begin: int
+    hole: int
+    end: int
+
+
+def known_fim_ids(tokenizer: Tokenizer) -> FimIds | None:
+    """Of the first known set of FIM tokens that a tokenizer has; None when it has none."""
+    sets = (tuple(map(tokenizer.token_to_id, names)) for names in KNOWN_FIM_TOKENS)
+    return next((FimIds(*ids) for ids in sets if None not in ids), None)
 
 
 class Plain(NamedTuple):
@@ -20,13 +46,53 @@ class Plain(NamedTuple):
 
     text: str
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (self.text,)
+
 
 class Turned(NamedTuple):
-    """<|fim_begin|> prefix <|fim_hole|> suffix <|fim_end|> middle <|end_of_text|>."""
+    """A document in three parts, in PSM or SPM order; <|end_of_text|> follows."""
 
     prefix: str
     suffix: str
     middle: str
+    spm: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (self.prefix, self.suffix, self.middle)
+
+
+def document_ids(document: Plain | Turned, encoded: Sequence[NDArray[np.integer]], end_of_text: int,
+                 fim: FimIds | None) -> NDArray[np.int64]:
+    """Ids int64 [tokens] of a training document, of the ids of its `parts`."""
+    if isinstance(document, Plain):
+        return np.concatenate([encoded[0], [end_of_text]]).astype(np.int64)
+    prefix, suffix, middle = encoded
+    order = (([fim.begin, fim.hole], suffix, [fim.end], prefix, middle) if document.spm
+             else ([fim.begin], prefix, [fim.hole], suffix, [fim.end], middle))
+    return np.concatenate([*order, [end_of_text]]).astype(np.int64)
+
+
+def restore(ids: Sequence[int] | NDArray[np.integer], end_of_text: int, fim: FimIds | None,
+            decode: Callable[[list[int]], str]) -> str:
+    """The text of a training document: the inverse of turning it.
+
+    What stands behind the end token comes before the suffix. In SPM that is prefix and middle, in PSM the middle, and
+    the prefix stands between begin and hole. `decode` gives the text of ids and may skip none.
+    Raises TritwiseError when the control tokens do not stand as in a training document.
+    """
+    *body, last = map(int, ids)
+    controls = [id_ for id_ in body if id_ == end_of_text or (fim is not None and id_ in fim)]
+    if last != end_of_text or (controls and (controls != list(fim or ()) or body[0] != fim.begin)):
+        raise TritwiseError("these ids are no training document",
+                            why="one ends with its end of text, and has no other control tokens than begin, hole and "
+                                "end, in this order, from its start on")
+    if not controls:
+        return decode(body)
+    hole, end = body.index(fim.hole), body.index(fim.end)
+    return decode(body[1:hole]) + decode(body[end + 1:]) + decode(body[hole + 1:end])
 
 
 def cut_at_line_ends(text: str, max_chars: int) -> list[str]:
@@ -49,7 +115,7 @@ def _uniform(digest: bytes, which: int, count: int) -> int:
     return int.from_bytes(digest[8 * which:8 * which + 8], "little") * count >> 64
 
 
-def turn(text: str, recipe: FimRecipe, *, seed: int, key: str, header: int = 0) -> list[Plain | Turned]:
+def turn(text: str, recipe: FimSettings, *, seed: int, key: str, header: int = 0) -> list[Plain | Turned]:
     """The training documents of one file.
 
     Args:
@@ -63,7 +129,8 @@ def turn(text: str, recipe: FimRecipe, *, seed: int, key: str, header: int = 0) 
     """
     documents: list[Plain | Turned] = []
     run = ""
-    for number, piece in enumerate(cut_at_line_ends(text, recipe.max_document_chars)):
+    pieces = [text] if recipe.level == "document" else cut_at_line_ends(text, recipe.max_document_chars)
+    for number, piece in enumerate(pieces):
         digest = hashlib.sha256(f"fim\0{seed}\0{key}\0{number}".encode()).digest()
         if _uniform(digest, 0, 1 << 53) >= recipe.rate * (1 << 53):
             run += piece
@@ -73,7 +140,8 @@ def turn(text: str, recipe: FimRecipe, *, seed: int, key: str, header: int = 0) 
             run = ""
         fixed = min(header, len(piece)) if number == 0 else 0
         first, second = sorted(fixed + _uniform(digest, which, len(piece) - fixed + 1) for which in (1, 2))
-        documents.append(Turned(piece[:first], piece[second:], piece[first:second]))
+        spm = _uniform(digest, 3, 1 << 53) < recipe.spm_rate * (1 << 53)
+        documents.append(Turned(piece[:first], piece[second:], piece[first:second], spm))
     if run:
         documents.append(Plain(run))
     return documents

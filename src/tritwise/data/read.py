@@ -1,70 +1,103 @@
-"""From a source to documents: read, decode, filter, drop duplicates, parse. Every drop has the name of a rule."""
+"""From repositories to documents: read, name the language and the licence, decode. A file that cannot be a document is
+a row with the reason.
+"""
 
-import os
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tritwise.common.errors import TritwiseError
-from tritwise.common.files import sha256_bytes, sha256_file
-from tritwise.common.progress import progress
-from tritwise.config import DataRecipe, FilterRecipe
+from tritwise.common.files import sha256_bytes
+from tritwise.config.data_sources import SourceSettings
 from tritwise.data.documents import Document
-from tritwise.data.filters import broken_rule, is_excluded
-from tritwise.data.order import Import, python_imports
-from tritwise.data.sources import SourceFile, UndecodableError, decode, find_files
+from tritwise.data.imports import extract_manifest
+from tritwise.data.languages import detect
+from tritwise.data.sources import (
+    Licences,
+    RawFile,
+    Repository,
+    UndecodableError,
+    bears_licence,
+    decode,
+    gather,
+    is_permissive,
+    read_files,
+    repository_licences,
+    unwanted,
+)
 
-# Imports of each kept Python document, by (repository, path).
-ImportsOf = dict[tuple[str, str], tuple[Import, ...]]
+# What a report says of the reasons that are given here; those of sources and kinds stand beside them.
+RULES = {
+    "language": "in none of the languages that are known",
+    "undecodable": "not text in the encoding it declares",
+    "licence": "under no licence that is known to be permissive",
+    "max_repository_bytes": "behind data.max_repository_bytes of its repository",
+}
 
 
-def read_source(recipe: DataRecipe) -> tuple[list[Document], ImportsOf]:
-    """All documents of a source, sorted by (repository, path), the dropped ones marked and without text.
+@dataclass(frozen=True)
+class Reader:
+    """Documents of repositories, those of each sorted by path; one repository is in memory at a time.
 
-    Of equal texts the first in that order is kept, so no text is in two repositories, and none in two splits.
+    `max_repository_bytes` limits the bytes of its kept files: the first ones by path stay.
     """
-    files = find_files(recipe)
-    documents: list[Document] = []
-    imports: ImportsOf = {}
-    seen: set[str] = set()
-    with progress("read", len(files)) as bar:
+
+    settings: SourceSettings
+    max_repository_bytes: int
+
+    def repositories(self, repositories: Iterable[Repository]) -> Iterator[Document]:
+        """Documents of repositories that can be read by themselves."""
+        for repository in repositories:
+            yield from self._documents(repository.name, read_files(
+                repository, max_bytes=self.settings.max_bytes, broken=self.settings.broken_repository))
+
+    def bucket(self, scattered: Iterable[Path], number: int) -> Iterator[Document]:
+        """Documents of the repositories whose rows were scattered into a bucket."""
+        for repository, files in gather(scattered, number):
+            yield from self._documents(repository.name, files)
+
+    def _documents(self, repository: str, files: Iterable[RawFile]) -> list[Document]:
+        documents: list[Document] = []
+        licence_files: list[RawFile] = []
+        kept = 0
         for file in files:
-            document = _read_file(file, recipe.filters)
-            if document.is_kept:
-                text_hash = sha256_bytes(document.text.encode())
-                if text_hash in seen:
-                    document = replace(document, dropped_by="duplicate", text="")
-                else:
-                    seen.add(text_hash)
-            if document.is_kept and document.language == "python":
-                try:
-                    imports[document.repository, document.path] = python_imports(document.text)
-                except SyntaxError:
-                    document = replace(document, dropped_by="syntax", text="")
+            if file.content is not None and bears_licence(file.path):
+                licence_files.append(file)
+            document = self._document(repository, file)
+            kept += document.size if document.is_kept else 0
+            if document.is_kept and kept > self.max_repository_bytes:
+                document = drop(document, "max_repository_bytes")
             documents.append(document)
-            bar.update(len(documents), file.repository)
-    return documents, imports
+        licences = repository_licences(licence_files)
+        return [self._licensed(document, licences) for document in documents]
+
+    def _document(self, repository: str, file: RawFile) -> Document:
+        if file.content is None:
+            return Document(repository, file.path, detect(file.path) or "", "", file.size, "", dropped_by=file.skipped)
+        language = detect(file.path, file.content)
+        manifest = extract_manifest(file.path, file.content)
+        document = Document(repository, file.path, language or "", "", file.size, sha256_bytes(file.content),
+                            licence=file.licence, facts=None if manifest is None else manifest.to_json())
+        kind = unwanted(file.path, file.content, language, self.settings.kinds)
+        if kind is not None:
+            return drop(document, *kind)
+        if language is None:
+            return drop(document, "language")
+        try:
+            return replace(document, text=decode(file.content, language))
+        except UndecodableError as error:
+            return drop(document, "undecodable", str(error))
+
+    def _licensed(self, document: Document, licences: Licences) -> Document:
+        """The document with its licence; dropped when only permissive ones are wanted and it has none."""
+        if document.licence is None:
+            content = document.text.encode() if document.is_kept else None
+            document = replace(document, licence=licences.of(document.path, content))
+        if (self.settings.permissive_only and document.is_kept
+                and not is_permissive(document.licence, self.settings.also_permissive)):
+            return drop(document, "licence", document.licence)
+        return document
 
 
-def _read_file(file: SourceFile, filters: FilterRecipe) -> Document:
-    path = file.path
-    dropped_by, text = None, ""
-    try:
-        size = file.location.stat().st_size
-        if not path.isprintable():
-            # Such a name cannot stand in a comment of one line; surrogates cannot be stored at all.
-            path = os.fsencode(path).decode("utf-8", "backslashreplace").encode("unicode_escape").decode()
-            dropped_by = "path"
-        elif is_excluded(path, filters):
-            dropped_by = "exclude"
-        if dropped_by or size > filters.max_bytes:
-            return Document(file.repository, path, file.language, "", size, sha256_file(file.location),
-                            dropped_by=dropped_by or "max_bytes")
-        content = file.location.read_bytes()
-    except OSError as error:
-        raise TritwiseError(f"cannot read {file.location}", why=error.strerror or str(error)) from None
-    try:
-        text = decode(content, file.language)
-        dropped_by = broken_rule(text, filters)
-    except UndecodableError:
-        dropped_by = "undecodable"
-    return Document(file.repository, path, file.language, "" if dropped_by else text, len(content),
-                    sha256_bytes(content), dropped_by=dropped_by)
+def drop(document: Document, rule: str, detail: str | None = None) -> Document:
+    """The row that stays of a dropped document."""
+    return replace(document, text="", dropped_by=rule, detail=detail)

@@ -2,9 +2,10 @@
 
 Layout (datatrove's):
 
-    NAME.ds         raw little-endian ids, uint16 when vocab_size <= 65536, else uint32
-    NAME.ds.index   uint64 little-endian, the end of each document (cumulative count of ids)
-    NAME.ds.json    counts, hashes of both files and of the tokenizer
+    NAME.ds            raw little-endian ids, uint16 when vocab_size <= 65536, else uint32
+    NAME.ds.index      uint64 little-endian, the end of each document (cumulative count of ids)
+    NAME.ds.metadata   datatrove's text: tokenizer|bytes an id, count of ids, the same for people; not read here
+    NAME.ds.json       ours: counts, hashes of the first two, of the tokenizer and of the recipe
 
 The JSON is written last and holds its own hash, so a half-written or mixed-up shard is refused.
 """
@@ -18,11 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes, sha256_file
+from tritwise.common.files import (
+    atomic_file,
+    atomic_write,
+    atomic_write_json,
+    canonical_json,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+)
 
-_FORMAT = "tritwise-token-shard-1"
+_FORMAT = "tritwise-token-shard-2"
 _TYPES = {"dtype": str, "format": str, "ids_sha256": str, "index_sha256": str, "documents": int, "tokens": int,
-          "tokenizer_hash": str, "vocab_size": int}
+          "recipe_hash": str, "tokenizer_hash": str, "vocab_size": int}
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -35,9 +44,10 @@ def id_dtype(vocab_size: int) -> np.dtype:
 
 
 def write_shard(path: Path, documents: Iterable[NDArray[np.integer]], *, vocab_size: int,
-                tokenizer_hash: str) -> dict[str, Any]:
+                tokenizer_hash: str, recipe_hash: str) -> dict[str, Any]:
     """Write documents (each a one-dimensional integer array, not empty) as the shard `path`, and return its facts.
 
+    `recipe_hash` names what the documents were made with. One document is in memory at a time, and 8 bytes of each.
     Raises ValueError for an empty document or an id outside 0..vocab_size - 1.
     """
     path = Path(path)
@@ -46,7 +56,7 @@ def write_shard(path: Path, documents: Iterable[NDArray[np.integer]], *, vocab_s
     ends: list[int] = []
     total = 0
     hasher = hashlib.sha256()
-    with path.open("wb") as f:
+    with atomic_file(path) as f:
         for document in documents:
             document = np.asarray(document)
             if document.ndim != 1 or document.size == 0 or document.dtype.kind not in "iu":
@@ -60,12 +70,23 @@ def write_shard(path: Path, documents: Iterable[NDArray[np.integer]], *, vocab_s
             total += document.size
             ends.append(total)
     index = np.array(ends, dtype="<u8").tobytes()
-    _beside(path, ".index").write_bytes(index)
+    atomic_write(_beside(path, ".index"), index)
+    atomic_write(_beside(path, ".metadata"), f"{tokenizer_hash}|{dtype.itemsize}\n{total}\n{_for_people(total)}")
     facts = {"format": _FORMAT, "dtype": dtype.name, "tokens": total, "documents": len(ends),
-             "vocab_size": vocab_size, "tokenizer_hash": tokenizer_hash,
+             "vocab_size": vocab_size, "tokenizer_hash": tokenizer_hash, "recipe_hash": recipe_hash,
              "ids_sha256": hasher.hexdigest(), "index_sha256": sha256_bytes(index)}
     atomic_write_json(_beside(path, ".json"), facts | {"facts_sha256": sha256_bytes(canonical_json(facts).encode())})
     return facts
+
+
+def _for_people(count: int) -> str:
+    """A count of tokens with three digits and a prefix, as humanize's `metric` writes it: 1.23 MT."""
+    for power, prefix in enumerate(" kMGTPE"):
+        value = count / 1000**power
+        for digits in (2, 1, 0):
+            if round(value, digits) < 10**(3 - digits):
+                return f"{value:.{digits}f} {prefix.strip()}T"
+    raise ValueError(f"{count} tokens are more than a shard can hold")
 
 
 class TokenShard(NamedTuple):
@@ -76,6 +97,7 @@ class TokenShard(NamedTuple):
     ends: NDArray[np.uint64]
     vocab_size: int
     tokenizer_hash: str
+    recipe_hash: str
     ids_sha256: str
 
     @classmethod
@@ -101,7 +123,8 @@ class TokenShard(NamedTuple):
                                 why=f"document ends must rise to the number of ids, {facts['tokens']}")
         # An empty file cannot be mapped.
         ids = np.memmap(path, dtype=dtype, mode="r") if facts["tokens"] else np.empty(0, dtype=dtype)
-        return cls(path, ids, ends, facts["vocab_size"], facts["tokenizer_hash"], facts["ids_sha256"])
+        return cls(path, ids, ends, facts["vocab_size"], facts["tokenizer_hash"], facts["recipe_hash"],
+                   facts["ids_sha256"])
 
     def verify(self) -> None:
         """Read every id: their hash must be the one that was written. Raises TritwiseError."""

@@ -6,7 +6,7 @@ plain text: nothing that is read can put a control token into a shard.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -69,8 +69,3 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise TritwiseError(f"{path} is not readable as a tokenizer", why=str(error)) from None
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text, without any special token; on all cores."""
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

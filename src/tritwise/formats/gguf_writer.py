@@ -77,6 +77,8 @@ def gguf_architecture(config: ModelConfig) -> str:
 
     if config.num_experts:
         raise refused("no architecture there has ternary experts with this router")
+    if config.use_rms_norm:
+        raise refused("no architecture there has a norm inside of each linear (use_rms_norm)")
     name = {("bitnet", "silu"): "bitnet", ("bitnet", "relu2"): "bitnet-b1.58", ("llama", "silu"): "llama"}.get(
         (config.model_type, config.hidden_act))
     if name is None:

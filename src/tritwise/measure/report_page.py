@@ -1,12 +1,12 @@
-"""The page of a report: data in, HTML text out. All text that comes from outside is escaped here, in one place."""
+"""The page of a run's report: data in, HTML text out. All text that comes from outside is escaped here."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from tritwise.common.progress import format_duration
+from tritwise.measure.page import facts, html_page, number, section, size, table, with_bar
 from tritwise.measure.plots import SERIES_COUNT, code_shares, loss_curves
-from tritwise.measure.report_style import STYLE
 
 Data = Mapping[str, Any]
 
@@ -17,50 +17,7 @@ def page(report: Data) -> str:
     title = f"{report['name']}: Tritwise report"
     parts = [_header(report), _cards(report), _quality(report), _training(models), _speed(models), _weights(models),
              _completions(models), _data(report), _repeat(report)]
-    # A page whose policy forbids every request cannot make one by accident.
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return "\n".join([
-        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body><main>",
-        *[part for part in parts if part], "</main></body></html>", ""])
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits; whole numbers stay whole, with a thin space between thousands."""
-    if value != int(value) and abs(value) < 10 ** (digits - 1):
-        return f"{value:.{digits}g}" if abs(value) < 1 else _fixed(value, digits)
-    return f"{round(value):,}".replace(",", "\u2009")
-
-
-def _fixed(value: float, digits: int) -> str:
-    return f"{value:.{max(0, digits - len(str(int(abs(value)))))}f}"
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units, three digits."""
-    for factor, unit in ((1e9, "GB"), (1e6, "MB")):
-        if count >= factor:
-            return f"{_fixed(count / factor, 3)} {unit}"
-    return f"{_fixed(count / 1e3, 3)} kB"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, even: bool = False) -> str:
-    # Cells are HTML already: callers escape what is not ours. Bars in one row compare only in columns of even width.
-    head = "".join(f"<th>{column}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    kind = ' class="even"' if even else ""
-    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _facts(rows: Sequence[tuple[str, str]]) -> str:
-    body = "".join(f"<tr><td>{escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
-    return f'<table class="text"><tbody>{body}</tbody></table>'
-
-
-def _section(title: str, *content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
+    return html_page(title, parts)
 
 
 def _colour(index: int) -> str:
@@ -69,11 +26,6 @@ def _colour(index: int) -> str:
 
 def _key(models: Sequence[Data], index: int) -> str:
     return f'<span class="key" style="background:{_colour(index)}"></span>{escape(models[index]["name"])}'
-
-
-def _with_bar(text: str, value: float, largest: float, colour: str) -> str:
-    width = 100 * value / largest if largest else 0
-    return f'{text}<div class="bar" style="width:{width:.1f}%;background:{colour}"></div>'
 
 
 def _header(report: Data) -> str:
@@ -113,19 +65,19 @@ def _quality(report: Data) -> str:
     rows = []
     for index, model in enumerate(models):
         score = model["held_out"]["bits_per_byte"]
-        rows.append([_key(models, index), _with_bar(f"{score:.4f}", score, largest, _colour(index)),
+        rows.append([_key(models, index), with_bar(f"{score:.4f}", score, largest, _colour(index)),
                      f"{model['training']['bits_per_byte']:.4f}", number(model["held_out"]["perplexity"], 4)])
     xz = held_out["xz_bits_per_byte"]
     rows.append(['<span class="key" style="background:var(--other)"></span>xz -9e, each file alone',
-                 _with_bar(f"{xz:.4f}", xz, largest, "var(--other)"), "", ""])
+                 with_bar(f"{xz:.4f}", xz, largest, "var(--other)"), "", ""])
     first = models[0]["held_out"]
-    return _section(
+    return section(
         "Held-out text",
         f'<p class="note">{number(held_out["documents"])} documents, {number(held_out["bytes"])} bytes, from '
         f'repositories no model saw. Bits a byte: the negative log2 likelihood of the text over its bytes; less is '
         f'better. Windows of {first["context"]} tokens, each scored token with at least '
         f'{first["context"] - first["stride"]} tokens before it where the document has them.</p>',
-        _table(["", "native engine, exported files", "training model", "perplexity a token"], rows))
+        table(["", "native engine, exported files", "training model", "perplexity a token"], rows))
 
 
 def _training(models: Sequence[Data]) -> str:
@@ -133,17 +85,17 @@ def _training(models: Sequence[Data]) -> str:
     rows = [[_key(models, index), number(t["steps"]), f"{number(t['tokens'] / 1e6)} M",
              f"{t['final_loss']:.3f}", format_duration(t["seconds"]), number(t["tokens"] / t["step_seconds"])]
             for index, t in enumerate(model["training"] for model in models)]
-    return _section("Training", f"<figure>{plot}</figure>",
+    return section("Training", f"<figure>{plot}</figure>",
                     '<p class="note">Faint: each step. Strong: moving average. The vertical axis leaves out the '
                     "first twentieth of the steps.</p>",
-                    _table(["", "steps", "tokens", "loss, mean of the last 5 % of steps", "time with scoring, m:ss",
+                    table(["", "steps", "tokens", "loss, mean of the last 5 % of steps", "time with scoring, m:ss",
                             "tokens/s"], rows))
 
 
 def _speed(models: Sequence[Data]) -> str:
     def row(label: str, value: Callable[[Data], float], text: Callable[[float], str]) -> list[str]:
         values = [value(model) for model in models]
-        return [label, *[_with_bar(text(v), v, max(values), _colour(i)) for i, v in enumerate(values)]]
+        return [label, *[with_bar(text(v), v, max(values), _colour(i)) for i, v in enumerate(values)]]
 
     rows = [
         row("decoding, tokens/s", lambda m: m["bench"]["decode_tokens_per_second"], number),
@@ -154,9 +106,9 @@ def _speed(models: Sequence[Data]) -> str:
         row("time to load, s", lambda m: m["bench"]["load_seconds"], number),
     ]
     bench = models[0]["bench"]
-    return _section(
+    return section(
         "Speed and memory",
-        _table(["", *[_key(models, index) for index in range(len(models))]], rows, even=True),
+        table(["", *[_key(models, index) for index in range(len(models))]], rows, even=True),
         f'<p class="note">{bench["decode_tokens"]} decode steps and a prefill of {bench["prefill_tokens"]} tokens, '
         f'{bench["threads"]} threads, kernel {escape(str(bench["kernel"]))}, each model in a fresh process. Peak '
         f'memory counts the interpreter and its libraries too, which outweigh a small model.</p>')
@@ -176,8 +128,8 @@ def _weights(models: Sequence[Data]) -> str:
         parts.append(f"<h3>{escape(model['name'])}: {shares} of {number(count)} block weights</h3>"
                      f"<figure>{code_shares(model['layers'], name=model['name'])}</figure>"
                      "<details><summary>The same as a table</summary>"
-                     + _table(["layer", "−1", "0", "+1", "weights"], rows) + "</details>")
-    return _section("Weights", *parts) if parts else ""
+                     + table(["layer", "−1", "0", "+1", "weights"], rows) + "</details>")
+    return section("Weights", *parts) if parts else ""
 
 
 def _completions(models: Sequence[Data]) -> str:
@@ -197,12 +149,12 @@ def _completions(models: Sequence[Data]) -> str:
                 f'<span class="given">{escape(answer["suffix"])}</span></pre>')
         parts.append("<details><summary>What the file really says there</summary>"
                      f"<pre>{escape(shown['original'])}</pre></details>")
-    return _section("Completions", *parts)
+    return section("Completions", *parts)
 
 
 def _data(report: Data) -> str:
     rows = [(name, escape(str(value))) for name, value in report["data"].items()]
-    return _section("Data", _facts(rows))
+    return section("Data", facts(rows))
 
 
 def _repeat(report: Data) -> str:
@@ -213,8 +165,8 @@ def _repeat(report: Data) -> str:
     stages = [[escape(stage["name"]), format_duration(stage["seconds"]),
                f'<span class="hash">{escape(stage["key"][:16])}</span>'] for stage in report["stages"]]
     total = sum(stage["seconds"] for stage in report["stages"])
-    return _section(
+    return section(
         "Repeat it", f"<pre>{escape(repeat['command'])}</pre>", f'<p class="note">{versions}</p>',
-        "<h3>Stages</h3>", _table(["stage", f"time, m:ss (together {format_duration(total)})", "key"], stages),
-        "<h3>Machine</h3>", _facts(machine), "<h3>SHA-256</h3>", _facts(hashes),
+        "<h3>Stages</h3>", table(["stage", f"time, m:ss (together {format_duration(total)})", "key"], stages),
+        "<h3>Machine</h3>", facts(machine), "<h3>SHA-256</h3>", facts(hashes),
         '<p class="note">The same numbers as data: <code>report.json</code> beside this page.</p>')

@@ -5,7 +5,8 @@ straight-through estimator of the BitNet papers: the gradient passes both roundi
 goes through the *quantised* weight and the weight gradient sees the *quantised* input.
 
 Several linears that read the same input (q, k, v; gate, up) run as one product over their concatenated codes: the input
-is quantised once, and each keeps its own scale.
+is quantised once, and each keeps its own scale. Where each has a norm of its own inside (`use_rms_norm`), no two inputs
+are the same, and each is a product of its own.
 
 Codes are small integers, which float32 holds exactly, and so are their sums below 2^24: in float32 the accumulator
 is the integer one. Training may compute in bfloat16, whose roundings are noise far below the int8 rounding.
@@ -122,16 +123,20 @@ class BitLinear(nn.Module):
     """One linear of a block: a float32 master weight [N, K] and the way it multiplies. No bias.
 
     `linear_type` is `ternary`, `binary` or `dense`; the name says the common case. `scale_dtype` is that of
-    `quantise_weight`. `observer`, if set, is shown what a dense linear multiplies, [..., K] after the norm.
+    `quantise_weight`. With `rms_norm_eps` the input of a quantised one goes through an RMSNorm of its own first, as in
+    the published BitLinear; its parameter is `rms_norm.weight`, as in transformers. `observer`, if set, is shown what a
+    dense linear multiplies, [..., K] after the norm.
     """
 
     observer: Callable[[Tensor], None] | None = None
 
-    def __init__(self, in_features: int, out_features: int, linear_type: str, scale_dtype: str = "float32") -> None:
+    def __init__(self, in_features: int, out_features: int, linear_type: str, scale_dtype: str = "float32",
+                 rms_norm_eps: float | None = None) -> None:
         super().__init__()
         self.linear_type = linear_type
         self.scale_dtype = getattr(torch, scale_dtype)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.rms_norm = None if rms_norm_eps is None else RMSNorm(in_features, rms_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., K] to [..., N]."""
@@ -139,7 +144,7 @@ class BitLinear(nn.Module):
 
 
 def multiply(x: Tensor, *linears: BitLinear, norm: RMSNorm | None = None) -> list[Tensor]:
-    """Linears of one type on one input, after `norm` if given, as one product."""
+    """Linears of one type on one input, after `norm` if given, as one product where they have no norms of their own."""
     weights = [linear.weight for linear in linears]
     linear_type = linears[0].linear_type
     if linear_type == "dense":
@@ -149,6 +154,10 @@ def multiply(x: Tensor, *linears: BitLinear, norm: RMSNorm | None = None) -> lis
                 linear.observer(x)
         return dense_linear(x, weights)
     scale_dtype = linears[0].scale_dtype
+    if linears[0].rms_norm is not None:
+        x = x if norm is None else norm(x)
+        return [bit_linear(x, [linear.weight], linear_type, gain=linear.rms_norm.weight, eps=linear.rms_norm.eps,
+                           scale_dtype=scale_dtype)[0] for linear in linears]
     if norm is None:
         return bit_linear(x, weights, linear_type, scale_dtype=scale_dtype)
     return bit_linear(x, weights, linear_type, gain=norm.weight, eps=norm.eps, scale_dtype=scale_dtype)

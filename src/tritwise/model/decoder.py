@@ -43,7 +43,8 @@ class Attention(nn.Module):
         shapes = config.linear_shapes()
         for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
             out, inner = shapes[f"self_attn.{name}"]
-            setattr(self, name, BitLinear(inner, out, config.linear_type, config.scale_dtype))
+            setattr(self, name, BitLinear(inner, out, config.linear_type, config.scale_dtype,
+                                          config.linear_rms_norm_eps))
         self.attn_sub_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if config.has_sub_norms else None
         for name in ("q_norm", "k_norm"):
             setattr(self, name, RMSNorm(config.head_dim, config.rms_norm_eps) if config.has_head_norms else None)

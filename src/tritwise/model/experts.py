@@ -24,9 +24,10 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig, name: str = "mlp") -> None:
         super().__init__()
         size = config.feed_forward_sizes()[name]
-        self.gate_proj = BitLinear(config.hidden_size, size, config.linear_type, config.scale_dtype)
-        self.up_proj = BitLinear(config.hidden_size, size, config.linear_type, config.scale_dtype)
-        self.down_proj = BitLinear(size, config.hidden_size, config.linear_type, config.scale_dtype)
+        how = (config.linear_type, config.scale_dtype, config.linear_rms_norm_eps)
+        self.gate_proj = BitLinear(config.hidden_size, size, *how)
+        self.up_proj = BitLinear(config.hidden_size, size, *how)
+        self.down_proj = BitLinear(size, config.hidden_size, *how)
         self.ffn_sub_norm = RMSNorm(size, config.rms_norm_eps) if config.has_sub_norms else None
         self.relu2 = config.hidden_act == "relu2"
 

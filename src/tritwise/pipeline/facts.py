@@ -79,11 +79,11 @@ def _model_files(directory: Path) -> list[Path]:
 def _data_facts(recipe: Recipe, data: dict[str, Any]) -> dict[str, str]:
     train, held_out = data["train"], data["held_out"]
     names = data["held_out_repositories"]
-    source = {"python-stdlib": "the standard library of the running Python"}.get(
-        recipe.data.source, ", ".join(recipe.data.paths))
-    dropped = ", ".join(f"{drop['files']:,} {rule}" for rule, drop in data["dropped"].items())
+    sources = recipe.data.sources
+    library = ["the standard library of the running Python"] if sources.python_stdlib else []
+    dropped = ", ".join(f"{rule['files']:,} {rule['rule']}" for rule in data["rules"])
     return {
-        "source": source,
+        "source": ", ".join([*library, *sources.paths, *sources.folders]),
         "training text": f"{train['files']:,} files of {train['repositories']:,} repositories, "
                          f"{train['bytes']:,} bytes",
         "training tokens": f"{train['tokens']:,} in {train['documents']:,} documents, "

@@ -15,7 +15,7 @@ from tritwise.config import Recipe, load_recipe
 from tritwise.pipeline.stages import Stage, StageRecord, run_stages
 
 # Raised when the code of a stage changes what it writes; the stage and those that read it then run again.
-VERSIONS = {"data": 1, "train": 1, "export": 1, "run": 2, "report": 1}
+VERSIONS = {"data": 3, "train": 1, "export": 1, "run": 2, "report": 1}
 RUN = "run"
 _RESERVED = {"data", RUN, "superseded"}
 
@@ -44,12 +44,12 @@ def train_variant(recipe_path: Path, variant: str, out: Path | None = None) -> P
     return out / f"train-{variant}"
 
 
-def require(what: str, *packages: str) -> None:
+def require(what: str, *packages: str, extra: str = "train,report") -> None:
     """Raise TritwiseError with the command that installs them, when packages beyond the base are missing."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise TritwiseError(f"{what} needs {', '.join(missing)}", why="the base installation can run models only",
-                            fix="pip install 'tritwise[train,report]', or `make run` in the source directory")
+                            fix=f"pip install 'tritwise[{extra}]', or `make run` in the source directory")
 
 
 def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
@@ -58,10 +58,11 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
     variants = tuple(recipe.variants)
     tokenizer_file = {} if recipe.tokenizer.file is None else {"tokenizer_file": _file_key(recipe.tokenizer.file)}
     stages = [Stage("data", lambda directory: _build_data(recipe, directory), settings={
-        "seed": recipe.seed, "data": recipe.data.model_dump(mode="json"),
+        "seed": recipe.seed, "data": recipe.data.model_dump(mode="json", exclude={"partitions"}),
         "tokenizer": recipe.tokenizer.model_dump(mode="json"), "source": source_fingerprint(recipe),
         "python": platform.python_version(),  # its parser decides which files are kept
-    } | tokenizer_file, version=VERSIONS["data"])]
+        "judges": [_file_key(path) for path in _judges(recipe)],
+    } | tokenizer_file, version=VERSIONS["data"], resumable=True)]
     for variant in variants:
         # What decides the numbers; how often a checkpoint is written does not.
         settings = {"seed": recipe.seed, "model": recipe.model_config_of(variant).model_dump(mode="json"),
@@ -69,6 +70,8 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
                     "schedule": recipe.variants[variant].schedule.model_dump(mode="json")}
         if (start := recipe.variants[variant].start) is not None:
             settings["start"] = _start_key(start)
+        if recipe.mix is not None:
+            settings["mix"] = _mix_key(recipe)
         stages.append(Stage(f"train-{variant}", _trainer(recipe, variant, out), settings=settings,
                             version=VERSIONS["train"], reads=("data",), resumable=True))
     for variant in variants:
@@ -81,8 +84,16 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
 
 def _file_key(path: str) -> str:
     if not Path(path).is_file():
-        raise TritwiseError(f"{path} does not exist", why="tokenizer.file names a tokenizer.json")
+        raise TritwiseError(f"{path} does not exist", why="the recipe names it")
     return sha256_file(Path(path))
+
+
+def _judges(recipe: Recipe) -> list[str]:
+    """The files that decide what is kept: test sets, and a quality model."""
+    model = recipe.data.screening.quality_model
+    sets = [path for name in recipe.data.decontamination.sets
+            for path in (sorted(map(str, Path(name).rglob("*.*"))) if Path(name).is_dir() else [name])]
+    return [path for path in [*sets, *([model] if model else [])] if not Path(path).is_dir()]
 
 
 def _start_key(path: str) -> str:
@@ -91,18 +102,17 @@ def _start_key(path: str) -> str:
     return start_key(Path(path))
 
 
-def source_fingerprint(recipe: Recipe) -> str:
-    """A hash that changes with the source files: contents for the standard library, sizes and times for folders."""
-    from tritwise.data.sources import find_files
+def _mix_key(recipe: Recipe) -> dict[str, Any]:
+    from tritwise.train.mixes import mix_key
 
-    entries: list[list[Any]] = []
-    for file in find_files(recipe.data):
-        if recipe.data.source == "python-stdlib":
-            entries.append([file.repository, file.path, sha256_file(file.location)])
-        else:
-            status = file.location.stat()
-            entries.append([file.repository, file.path, status.st_size, status.st_mtime_ns])
-    return sha256_bytes(canonical_json(entries).encode())
+    return mix_key(recipe.mix)
+
+
+def source_fingerprint(recipe: Recipe) -> str:
+    """A hash that changes with what is read: commits of git, sizes and times of other files."""
+    from tritwise.data.sources import find_repositories, fingerprint
+
+    return fingerprint(find_repositories(recipe.data.sources))
 
 
 def _check_names(recipe: Recipe) -> None:

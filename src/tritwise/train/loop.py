@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,11 @@ from tritwise.common.errors import Interrupted, TritwiseError
 from tritwise.common.files import atomic_write, atomic_write_json, canonical_json, sha256_bytes
 from tritwise.common.progress import format_duration, progress
 from tritwise.config import Recipe, TrainRecipe
-from tritwise.data import TokenShard, load_documents
+from tritwise.data import load_documents
 from tritwise.model import Decoder
 from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from tritwise.train.evaluate import held_out_bits_per_byte
-from tritwise.train.samples import SampleOrder
+from tritwise.train.mixes import MixedOrder, SourceUse, mix_key, open_order, repeated, source_use
 from tritwise.train.schedule import learning_rate, weight_decay
 from tritwise.train.start import load_weights, start_key, started_config
 
@@ -52,6 +53,8 @@ def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
         "schedule": recipe.variants[variant].schedule.model_dump(mode="json"),
         "tokenizer": tokenizer_hash,
     }
+    if recipe.mix is not None:
+        facts["mix"] = mix_key(recipe.mix)
     return sha256_bytes(canonical_json(facts).encode())
 
 
@@ -137,8 +140,13 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     interruption would. On the CPU in float32 with the same number of threads, an interrupted run repeats an
     uninterrupted one bit for bit. Raises TritwiseError when the loss is not finite, Interrupted after Ctrl-C.
     """
-    shard = TokenShard.open(data / "train.ds")
-    key = run_key(recipe, variant, shard.tokenizer_hash)
+    order, tokenizer_hash = open_order(recipe, data)
+    use: list[SourceUse] = []
+    if isinstance(order, MixedOrder):
+        use = source_use(recipe.mix, order, recipe.train.steps * recipe.train.batch_size)
+        for warning in repeated(recipe.mix, use):
+            print(warning, file=sys.stderr, flush=True)
+    key = run_key(recipe, variant, tokenizer_hash)
     train_recipe, schedule = recipe.train, recipe.variants[variant].schedule
     threads = threads or available_threads()
     torch.set_num_threads(threads)
@@ -162,7 +170,6 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
                                 why=f"its checkpoint {checkpoint.name} was made with another recipe or other data",
                                 fix="give another --out, or delete that directory")
         begin = state.step
-    order = SampleOrder(shard.ids, train_recipe.sequence_length, recipe.seed)
     tokens_a_step = train_recipe.batch_size * train_recipe.sequence_length
     end = min(train_recipe.steps, stop_after or train_recipe.steps)
     log = _Log(out / "log.jsonl", begin)
@@ -198,12 +205,13 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     finally:
         log.close()
     if end == train_recipe.steps:
-        _write_result(recipe, variant, model, data, out, checkpoint)
+        _write_result(recipe, variant, model, data, out, checkpoint, use)
     return checkpoint
 
 
-def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out: Path, checkpoint: Path) -> None:
-    """Score the held-out documents in float32 and write result.json."""
+def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out: Path, checkpoint: Path,
+                  use: list[SourceUse]) -> None:
+    """Score the held-out documents in float32 and write result.json, with what was taken of each source of a mix."""
     context = recipe.train.sequence_length
     exact = Decoder(model.config)
     exact.load_state_dict(model.state_dict())
@@ -214,4 +222,4 @@ def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out:
         "variant": variant, "checkpoint": checkpoint.name, "dtype": str(model.dtype).removeprefix("torch."),
         "held_out": {"bits_per_byte": score.bits_per_byte, "perplexity": score.perplexity,
                      "tokens": score.tokens, "bytes": score.bytes, "context": context, "stride": context // 2},
-    })
+    } | ({"mix": [source._asdict() for source in use]} if use else {}))

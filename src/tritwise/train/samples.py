@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
+from tritwise.data.shard_parts import JoinedIds
 
 _ROUNDS = 4
 
@@ -52,11 +53,11 @@ def permute(indices: NDArray[np.uint64], size: int, key: int) -> NDArray[np.uint
 class SampleOrder:
     """Windows of a token stream in training order.
 
-    `ids` is the 1-D array of the shard (a memory map serves), `sequence_length` the number of inputs of a sample;
-    a sample holds one id more, so that inputs and targets are its two shifted views.
+    `ids` is the 1-D array of the shard (a memory map serves, `JoinedIds` too), `sequence_length` the number of inputs
+    of a sample; a sample holds one id more, so that inputs and targets are its two shifted views.
     """
 
-    def __init__(self, ids: NDArray, sequence_length: int, seed: int) -> None:
+    def __init__(self, ids: NDArray | JoinedIds, sequence_length: int, seed: int) -> None:
         self.ids, self.sequence_length, self.seed = ids, sequence_length, seed
         # One window less than fit, so that every epoch's offset below leaves the same number.
         self.windows = (len(ids) - 1) // sequence_length - 1
@@ -82,9 +83,17 @@ class SampleOrder:
 
         Rank r takes samples r, r + world, ... of the global batch: the union over ranks is the same at any world size.
         """
-        if batch_size % world or not 0 <= rank < world:
-            raise TritwiseError(f"batch_size {batch_size} cannot be shared by {world} ranks (this is rank {rank})",
-                                fix="choose a batch_size that is a multiple of the number of ranks")
-        samples = np.arange(step * batch_size + rank, (step + 1) * batch_size, world, dtype=np.int64)
+        check_ranks(batch_size, rank, world)
+        return self.rows(np.arange(step * batch_size + rank, (step + 1) * batch_size, world, dtype=np.int64))
+
+    def rows(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ids int64 [samples, sequence_length + 1] of samples, counted from the beginning of training."""
         length = self.sequence_length + 1
         return np.stack([np.asarray(self.ids[start:start + length], dtype=np.int64) for start in self.starts(samples)])
+
+
+def check_ranks(batch_size: int, rank: int, world: int) -> None:
+    """Raise TritwiseError unless `world` ranks can share a batch evenly, and `rank` is one of them."""
+    if batch_size % world or not 0 <= rank < world:
+        raise TritwiseError(f"batch_size {batch_size} cannot be shared by {world} ranks (this is rank {rank})",
+                            fix="choose a batch_size that is a multiple of the number of ranks")

@@ -12,9 +12,9 @@ from tritwise.model import Decoder
 
 # What has to be the same in recipe and model for the weights to mean the same.
 _SAME = ("model_type", "linear_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-         "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "rope_theta",
-         "rope_scaling", "tie_word_embeddings", "num_experts", "num_experts_per_tok", "moe_intermediate_size",
-         "shared_expert_intermediate_size", "norm_topk_prob")
+         "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "use_rms_norm",
+         "linear_rms_norm_eps", "rope_theta", "rope_scaling", "tie_word_embeddings", "num_experts",
+         "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size", "norm_topk_prob")
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 

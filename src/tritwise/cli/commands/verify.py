@@ -67,6 +67,7 @@ def _show(report: Verification) -> None:
     if found is not None:
         print()
         print_facts([("top token the same", f"{100 * found.agreement:.2f} % of {found.tokens:,} tokens"),
+                     ("the same or as likely", f"{100 * found.close_agreement:.2f} %"),
                      ("KL(A || B), nats", f"mean {found.divergence:.3e}, largest {found.largest_divergence:.3e}"),
                      ("largest difference", f"{found.largest_difference:.3e} of two logits"),
                      ("perplexity", f"A {found.perplexity_a:.4f}, B {found.perplexity_b:.4f}")],

@@ -16,21 +16,25 @@ A language is a module of this package with three functions:
 
 import posixpath
 from collections.abc import Collection, Mapping
-from importlib import import_module
 from types import ModuleType
 
+from tritwise.data.imports import c_family, csharp, ecmascript, go, jvm, php, python, ruby, rust, swift
 from tritwise.data.imports.facts import Facts
 
 __all__ = ["Facts", "dependencies", "extract", "extract_manifest", "languages_with_dependencies"]
 
 # Modules of this package, by the languages whose files see each other: C and C++ share headers, for instance.
-_MODULES: dict[str, tuple[str, ...]] = {
-    "c_family": ("c", "c++"),
-    "ecmascript": ("javascript", "typescript"),
-    "go": ("go",),
-    "rust": ("rust",),
-    "php": ("php",),
-    "ruby": ("ruby",),
+_MODULES: dict[ModuleType, tuple[str, ...]] = {
+    csharp: ("c#",),
+    jvm: ("java", "kotlin", "scala"),
+    python: ("python",),
+    c_family: ("c", "c++"),
+    ecmascript: ("javascript", "typescript"),
+    go: ("go",),
+    rust: ("rust",),
+    php: ("php",),
+    ruby: ("ruby",),
+    swift: ("swift",),
 }
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 
@@ -40,21 +44,21 @@ def languages_with_dependencies() -> frozenset[str]:
     return frozenset(_MODULE_OF)
 
 
-def _module(name: str) -> ModuleType:
-    return import_module(f"tritwise.data.imports.{name}")
-
-
 def extract(language: str, path: str, content: bytes) -> Facts | None:
-    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies."""
-    name = _MODULE_OF.get(language)
-    return None if name is None else _module(name).extract(path, content)
+    """Facts of one file (UTF-8), or None when nothing is known about its language's dependencies.
+
+    Raises SlowFileError (of `parse`) when the file takes the parser too long, and TritwiseError when the language's
+    grammar is not installed.
+    """
+    module = _MODULE_OF.get(language)
+    return None if module is None else module.extract(path, content)
 
 
 def extract_manifest(path: str, content: bytes) -> Facts | None:
     """Facts of a file that says how a repository's names are resolved, or None when it is none."""
-    for name in _MODULES:
-        if posixpath.basename(path) in _module(name).MANIFESTS:
-            return _module(name).manifest(path, content)
+    for module in _MODULES:
+        if posixpath.basename(path) in module.MANIFESTS:
+            return module.manifest(path, content)
     return None
 
 
@@ -73,9 +77,9 @@ def dependencies(facts: Mapping[str, Facts], *, paths: Collection[str] = (),
     known = {path: each for path, each in facts.items() if each.language in _MODULE_OF}
     manifests = {path: each for path, each in facts.items() if each.language not in _MODULE_OF}
     result: dict[str, set[str]] = {path: set() for path in known}
-    for name, languages in _MODULES.items():
+    for module, languages in _MODULES.items():
         files = {path: each for path, each in known.items() if each.language in languages}
         if files:
-            for path, targets in _module(name).edges(files, manifests, frozenset({*facts, *paths}), repository).items():
+            for path, targets in module.edges(files, manifests, frozenset({*facts, *paths}), repository).items():
                 result[path] |= targets
     return result

@@ -4,7 +4,7 @@ Facts are small, plain and kept in a column of the documents, so a file is parse
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from tritwise.common.errors import TritwiseError
 
@@ -28,7 +28,9 @@ class Facts:
     wrong_bytes: int = 0
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        # dataclasses.asdict copies every name of a tuple.
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}, ensure_ascii=False,
+                          separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Facts":

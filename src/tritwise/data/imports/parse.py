@@ -11,7 +11,6 @@ an object of every node on the way. One query for everything is faster than two.
 import threading
 import time
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tritwise.common.errors import TritwiseError
@@ -19,30 +18,18 @@ from tritwise.common.errors import TritwiseError
 if TYPE_CHECKING:
     from tree_sitter import Language, Node, Parser, QueryCursor, Tree
 
-__all__ = ["GRAMMARS", "SECONDS", "SlowFileError", "captures", "parse", "wrong_bytes"]
+__all__ = ["GRAMMARS", "SlowFileError", "captures", "parse", "wrong_bytes"]
 
-# Module of the wheel and name of the function that gives its grammar.
-GRAMMARS = {
-    "c": ("tree_sitter_c", "language"),
-    "c#": ("tree_sitter_c_sharp", "language"),
-    "c++": ("tree_sitter_cpp", "language"),
-    "go": ("tree_sitter_go", "language"),
-    "java": ("tree_sitter_java", "language"),
-    "javascript": ("tree_sitter_javascript", "language"),
-    "kotlin": ("tree_sitter_kotlin", "language"),
-    "php": ("tree_sitter_php", "language_php"),
-    "python": ("tree_sitter_python", "language"),
-    "ruby": ("tree_sitter_ruby", "language"),
-    "rust": ("tree_sitter_rust", "language"),
-    "scala": ("tree_sitter_scala", "language"),
-    "swift": ("tree_sitter_swift", "language"),
-    "tsx": ("tree_sitter_typescript", "language_tsx"),
-    "typescript": ("tree_sitter_typescript", "language_typescript"),
-}
+# What `parse` knows; the grammar of each is a wheel of its own, imported when it is first needed.
+GRAMMARS = frozenset({
+    "c", "c#", "c++", "go", "java", "javascript", "kotlin", "php", "python", "ruby", "rust", "scala", "swift", "tsx",
+    "typescript",
+})
 
-# Processor time of one file. Real source runs at 2 MB/s or more, so only a file that is hard on the parser (error
-# recovery can be quadratic) gets near.
-SECONDS = 10.0
+# Processor time of one file, and what each megabyte adds. Real source runs at 2 MB/s or more, so only a file that is
+# hard on the parser gets near: recovery from errors can be quadratic, and some damaged files of 2 kB never end.
+SECONDS = 1.0
+SECONDS_PER_MEGABYTE = 10.0
 # Offsets in a tree are 32-bit.
 _MOST_BYTES = 2**32 - 1
 
@@ -53,13 +40,50 @@ class SlowFileError(Exception):
     """A file that takes the parser too long. The caller counts it and goes on without the file's facts."""
 
 
+def _binding(language: str) -> object:
+    """What the language's wheel gives. Raises ImportError when it is not installed."""
+    match language:
+        case "c":
+            from tree_sitter_c import language as grammar
+        case "c#":
+            from tree_sitter_c_sharp import language as grammar
+        case "c++":
+            from tree_sitter_cpp import language as grammar
+        case "go":
+            from tree_sitter_go import language as grammar
+        case "java":
+            from tree_sitter_java import language as grammar
+        case "javascript":
+            from tree_sitter_javascript import language as grammar
+        case "kotlin":
+            from tree_sitter_kotlin import language as grammar
+        case "php":
+            from tree_sitter_php import language_php as grammar
+        case "python":
+            from tree_sitter_python import language as grammar
+        case "ruby":
+            from tree_sitter_ruby import language as grammar
+        case "rust":
+            from tree_sitter_rust import language as grammar
+        case "scala":
+            from tree_sitter_scala import language as grammar
+        case "swift":
+            from tree_sitter_swift import language as grammar
+        case "tsx":
+            from tree_sitter_typescript import language_tsx as grammar
+        case _:
+            from tree_sitter_typescript import language_typescript as grammar
+    return grammar()
+
+
 @cache
 def _grammar(language: str) -> "Language":
-    module, function = GRAMMARS[language]
+    if language not in GRAMMARS:
+        raise KeyError(language)
     try:
         from tree_sitter import Language
 
-        return Language(getattr(import_module(module), function)())
+        return Language(_binding(language))
     except ImportError as error:
         raise TritwiseError(f"files in {language} cannot be parsed", why=str(error),
                             fix="pip install 'tritwise[data]'") from None
@@ -85,13 +109,13 @@ def _cursor(language: str, query: str) -> "QueryCursor":
     return cursors[language, query]
 
 
-def parse(language: str, content: bytes, *, seconds: float = SECONDS) -> "Tree":
+def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tree":
     """The syntax tree of a file; wrong syntax gives ERROR nodes, never an exception.
 
     Args:
         language: a key of `GRAMMARS`.
         content: UTF-8; offsets of nodes are offsets in it. Node.text of this tree is slow: slice the content.
-        seconds: processor time after which the parser gives up.
+        seconds: processor time after which the parser gives up; None is `SECONDS` and `SECONDS_PER_MEGABYTE`.
 
     Raises:
         SlowFileError: the time is over, or the file has 4 GiB or more.
@@ -100,6 +124,8 @@ def parse(language: str, content: bytes, *, seconds: float = SECONDS) -> "Tree":
     parser = _parser(language)
     if len(content) > _MOST_BYTES:
         raise SlowFileError(f"{len(content)} bytes are more than the parser takes")
+    if seconds is None:
+        seconds = SECONDS + len(content) / 1e6 * SECONDS_PER_MEGABYTE
     end = time.thread_time() + seconds
     over = False
 
@@ -115,7 +141,7 @@ def parse(language: str, content: bytes, *, seconds: float = SECONDS) -> "Tree":
         parser.reset()  # else the next file would be taken for the rest of this one
         if not over:
             raise
-        raise SlowFileError(f"{len(content)} bytes take the {language} parser more than {seconds:g} s") from None
+        raise SlowFileError(f"{len(content)} bytes take the {language} parser more than {seconds:.3g} s") from None
 
 
 def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]":
@@ -124,15 +150,19 @@ def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]"
 
 
 def wrong_bytes(tree: "Tree") -> int:
-    """Bytes inside ERROR nodes, plus one for each token that the parser had to invent.
+    """Bytes that the parser made nothing of, plus one for each token that it had to invent.
 
-    Costs nothing where the syntax is right: only nodes with an error below them are looked into.
+    They are those inside ERROR nodes but outside of what was parsed within: one macro that the grammar does not know
+    puts a whole header into an ERROR node, with all of its functions sound below it. Costs nothing where the syntax is
+    right: only nodes with an error below them are looked into.
     """
     count, nodes = 0, [tree.root_node]
     while nodes:
         node = nodes.pop()
         if node.is_error:
-            count += node.end_byte - node.start_byte
+            parsed = [child for child in node.children if child.child_count > 1]  # more than a token
+            count += node.end_byte - node.start_byte - sum(child.end_byte - child.start_byte for child in parsed)
+            nodes += [child for child in parsed if child.has_error]
         elif node.is_missing:
             count += 1
         elif node.has_error:

@@ -1,0 +1,241 @@
+"""The steps from documents to token shards: the tokenizer, then a shard of each split for each part."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tritwise.common.errors import TritwiseError
+from tritwise.common.files import atomic_write, canonical_json, sha256_bytes, sha256_file
+from tritwise.config import FimSettings, Recipe
+from tritwise.config.tokens import END_OF_TEXT
+from tritwise.data.corpus_steps import Corpus
+from tritwise.data.documents import Document, document_text, part_files, path_comment, read_documents
+from tritwise.data.encoder import Encoder
+from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
+from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps
+from tritwise.data.megatron import export_megatron
+from tritwise.data.shard_parts import open_shards, part_path
+from tritwise.data.shards import write_shard
+from tritwise.data.single import WORK, free_directory
+from tritwise.data.tokenizer import load_tokenizer, sample_evenly, train_tokenizer
+
+VERSIONS = {"tokenizer": 1, "tokens": 1}
+TOKENIZER = "tokenizer.json"
+_SPLITS = ("train", "held_out")
+# Texts that are encoded in one call.
+_BATCH = 64
+
+
+class Tokens:
+    """The tokenizer and the shards of a recipe in the making."""
+
+    def __init__(self, recipe: Recipe, out: Path, corpus: Corpus) -> None:
+        self.recipe, self.out, self.corpus = recipe, Path(out), corpus
+        self.recipe_hash = recipe_hash(recipe)
+        file = recipe.tokenizer.file
+        keys: list[Any] = [corpus.key(), recipe.tokenizer.model_dump(mode="json", exclude={"file"}),
+                           None if file is None else _file_hash(file)]
+        training_bytes = partial(_training_bytes, corpus.work, corpus.order)
+        self.training = Step("tokenizer", 1, partial(_make_tokenizer, recipe, out, corpus.parts(), training_bytes),
+                             _key("tokenizer", keys))
+        self.encoding = Step("tokens", corpus.part_count, partial(_encode_part, recipe, out, corpus.parts()),
+                             _key("tokens", [*keys, recipe.data.fim.model_dump(mode="json"), recipe.seed]))
+
+    def steps(self) -> list[Step]:
+        """Both, in their order."""
+        return [self.training, self.encoding]
+
+    def vocab_size(self) -> int:
+        """Of the finished tokenizer."""
+        return load_tokenizer(self.out / TOKENIZER).get_vocab_size()
+
+    def timed(self, work: Path) -> Iterator[tuple[str, list[Step], int]]:
+        """Steps under their names, with the bytes of text that went into them."""
+        encoded = sum(counts[split]["encoded_bytes"] for counts in each_count(work, self.encoding) for split in _SPLITS)
+        yield "tokenizer", [self.training], min(encoded, self.recipe.tokenizer.max_training_bytes)
+        yield "tokens", [self.encoding], encoded
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """Of all that a recipe says about its shards, but for the places where files lie."""
+    settings = {"seed": recipe.seed, "data": recipe.data.model_dump(
+        mode="json", exclude={"sources": {"paths", "folders"}, "decontamination": {"sets"}, "partitions": True,
+                              "screening": {"quality_model"}}),
+                "tokenizer": recipe.tokenizer.model_dump(mode="json", exclude={"file"})}
+    return sha256_bytes(canonical_json(settings).encode())
+
+
+def _key(name: str, values: list[Any]) -> str:
+    return sha256_bytes(canonical_json([name, VERSIONS[name], *values]).encode())
+
+
+def _file_hash(path: str) -> str:
+    if not Path(path).is_file():
+        raise TritwiseError(f"{path} does not exist", why="tokenizer.file names a tokenizer.json")
+    return sha256_file(Path(path))
+
+
+def _training_bytes(work: Path, order: Step) -> int:
+    """About how many bytes of text the training documents have."""
+    return sum(files[1] for counts in each_count(work, order) for files in counts["tally"]["kept"].values())
+
+
+def _documents(parts: Iterable[Path], split: str) -> Iterator[Document]:
+    for part in parts:
+        yield from read_documents(part, split, facts=False)
+
+
+def _encoder(file: Path) -> Encoder:
+    """Of a tokenizer.json; kept for the tasks that a process does after this one."""
+    return _encoder_of(file, sha256_file(file))
+
+
+@lru_cache(maxsize=1)
+def _encoder_of(file: Path, sha256: str) -> Encoder:
+    return Encoder(load_tokenizer(file))
+
+
+def sampled_parts(parts: Sequence[Path], total_bytes: int, wanted_bytes: int) -> list[Path]:
+    """Parts, evenly spaced, that hold at least eight times what is wanted, so that no task reads a whole crawl."""
+    count = -(-8 * wanted_bytes * len(parts) // max(total_bytes, 1))
+    if count >= len(parts):
+        return list(parts)
+    return [parts[number * len(parts) // count] for number in range(count)]
+
+
+def _make_tokenizer(recipe: Recipe, out: Path, parts: Sequence[Path], training_bytes: Any, rank: int) -> Counts:
+    settings = recipe.tokenizer
+    if settings.file is not None:
+        tokenizer = _given_tokenizer(recipe)
+    else:
+        parts = sampled_parts(parts, training_bytes(), settings.max_training_bytes)
+        total = sum(len(document_text(d).encode()) for d in _documents(parts, "train"))
+        sample = sample_evenly(map(document_text, _documents(parts, "train")), total, settings.max_training_bytes)
+        tokenizer = train_tokenizer(sample, settings.vocab_size, pattern=settings.pattern)
+    atomic_write(out / TOKENIZER, tokenizer.to_str(pretty=True))
+    return {"vocab_size": tokenizer.get_vocab_size()}
+
+
+def _given_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The tokenizer that the recipe names, checked."""
+    settings = recipe.tokenizer
+    tokenizer = load_tokenizer(Path(settings.file))
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest >= settings.vocab_size:
+        raise TritwiseError(f"{settings.file} does not fit tokenizer.vocab_size {settings.vocab_size}",
+                            why=f"it has ids up to {largest}", fix=f"tokenizer.vocab_size = {largest + 1} or more, "
+                            "as many as the model has embeddings")
+    if tokenizer.token_to_id(settings.end_of_text) is None:
+        raise TritwiseError(f"{settings.file} has no token {settings.end_of_text!r}",
+                            why="every document ends with it", fix="tokenizer.end_of_text = the token that ends a text")
+    if recipe.data.fim.rate and known_fim_ids(tokenizer) is None:
+        raise TritwiseError(f"{settings.file} has no tokens for filling the middle",
+                            why="data.fim asks for documents in that form", fix="data.fim.rate = 0")
+    return tokenizer
+
+
+def _encode_part(recipe: Recipe, out: Path, parts: Sequence[Path], rank: int) -> Counts:
+    """The shards of one part, and what they hold."""
+    encoder = _encoder(out / TOKENIZER)
+    tokenizer = encoder.tokenizer
+    end = tokenizer.token_to_id(recipe.tokenizer.end_of_text)
+    result: Counts = {}
+    for split, fim in (("train", recipe.data.fim), ("held_out", None)):
+        counts = {"fim_documents": 0, "files": 0, "bytes": 0, "encoded_bytes": 0}
+        repositories: set[str] = set()
+        ids = _encode(_documents(parts[rank:rank + 1], split), encoder, end, fim, recipe.seed, counts, repositories)
+        facts = write_shard(part_path(out, split, rank), ids, vocab_size=tokenizer.get_vocab_size(),
+                            tokenizer_hash=sha256_file(out / TOKENIZER), recipe_hash=recipe_hash(recipe))
+        result[split] = counts | {"documents": facts["documents"], "tokens": facts["tokens"],
+                                  "repositories": len(repositories)}
+    return result
+
+
+def _encode(files: Iterable[Document], encoder: Encoder, end: int, fim: FimSettings | None, seed: int,
+            counts: dict[str, int], repositories: set[str]) -> Iterator[NDArray[np.int64]]:
+    """Ids of each shard document; adds up what goes in."""
+    fim_ids = known_fim_ids(encoder.tokenizer)
+    for batch in _batches(files):
+        documents: list[Plain | Turned] = []
+        for file in batch:
+            text = document_text(file)
+            repositories.add(file.repository)
+            counts["files"] += 1
+            counts["bytes"] += len(file.text.encode())
+            counts["encoded_bytes"] += len(text.encode())
+            documents += [Plain(text)] if fim is None else turn(
+                text, fim, seed=seed, key=file.sha256, header=len(path_comment(file)))
+        encoded = encoder.encode_all((text for document in documents for text in document.parts), threads=1)
+        for document in documents:
+            counts["fim_documents"] += isinstance(document, Turned)
+            yield document_ids(document, [next(encoded) for _ in document.parts], end, fim_ids)
+
+
+def _batches(files: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    for file in files:
+        batch.append(file)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def train_on(corpus: Path, out: Path, *, vocab_size: int, pattern: str, max_bytes: int) -> int:
+    """Train a tokenizer on the kept documents of a corpus and write it; returns how many entries it has."""
+    parts = part_files(corpus)
+
+    def kept() -> Iterator[str]:
+        for part in parts:
+            yield from (document_text(d) for d in read_documents(part, facts=False)
+                       if d.is_kept and d.split != "held_out")
+
+    total = sum(len(text.encode()) for text in kept())
+    trained = train_tokenizer(sample_evenly(kept(), total, max_bytes), vocab_size, pattern=pattern)
+    atomic_write(Path(out), trained.to_str(pretty=True))
+    return trained.get_vocab_size()
+
+
+def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, *, seed: int = 0,
+                  workers: int | None = None, megatron: bool = False) -> dict[str, int]:
+    """Write shards `train-00000.ds`, ... of the kept documents of a corpus that are not held out; returns their counts.
+
+    `megatron` writes all of them as one `train.bin` and `train.idx` besides.
+    """
+    parts, out = part_files(corpus), free_directory(out)
+    key = sha256_bytes(canonical_json(["tokens", [sha256_file(part) for part in parts], _file_hash(str(tokenizer)),
+                                       fim.model_dump(mode="json"), seed]).encode())
+    step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, seed, key), key)
+    work = out / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    run_steps(work, [step], workers=workers)
+    counts = counts_of(work, step)
+    if megatron:
+        export_megatron(open_shards(out, "train"), out / "train")
+    shutil.rmtree(work)
+    return {name: sum(each[name] for each in counts) for name in ("files", "bytes", "documents", "fim_documents",
+                                                                   "tokens")}
+
+
+def _encode_alone(parts: Sequence[Path], out: Path, file: Path, fim: FimSettings, seed: int, key: str,
+                  rank: int) -> Counts:
+    encoder = _encoder(file)
+    tokenizer = encoder.tokenizer
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        raise TritwiseError(f"{file} has no token {END_OF_TEXT!r}", why="every document ends with it")
+    if fim.rate and known_fim_ids(tokenizer) is None:
+        raise TritwiseError(f"{file} has no tokens for filling the middle", fix="data.fim.rate = 0")
+    counts = {"fim_documents": 0, "files": 0, "bytes": 0, "encoded_bytes": 0}
+    documents = (d for d in read_documents(parts[rank], facts=False) if d.is_kept and d.split != "held_out")
+    ids = _encode(documents, encoder, end, fim, seed, counts, set())
+    facts = write_shard(part_path(out, "train", rank), ids, vocab_size=tokenizer.get_vocab_size(),
+                        tokenizer_hash=sha256_file(file), recipe_hash=key)
+    return counts | {"documents": facts["documents"], "tokens": facts["tokens"]}

@@ -26,6 +26,8 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "webpack/webpack": ("lib", "bin", "hot", "schemas", "tooling"),
     "chartjs/Chart.js": ("src", "test/specs", "test/utils.js", "test/fixture.js", "types"),
     "lodash/lodash": ("lodash.js", "fp", "perf", "test", "lib"),
+    "mochajs/mocha": ("lib", "bin", "index.js"),
+    "jquery/jquery": ("src", "build", "test"),
     "colinhacks/zod": ("packages", "scripts"),
     "vuejs/core": ("packages", "packages-private", "scripts"),
     "reduxjs/redux": ("src", "test", "scripts"),

@@ -67,7 +67,7 @@ def precision(right: int, wrong: int) -> float:
 
 def repositories(language: str, which: str) -> list[tuple[str, str]]:
     """(owner/name, commit) of the frozen list; `which` is "tuning" or "scoring"."""
-    entries = tomllib.loads(LIST.read_text())[language][which]
+    entries = tomllib.loads(LIST.read_text())[language].get(which, [])  # few have a second list to score on
     return [tuple(entry.split("@")) for entry in entries]
 
 

@@ -113,8 +113,10 @@ def test_packages_of_a_workspace_are_found_by_name_through_exports_and_built_pat
     }
 
 
-def test_a_package_finds_itself_by_its_name_and_what_lies_in_node_modules():
-    files = {"package.json": '{"name": "me", "main": "lib/me.js"}', "lib/me.js": "", "test/t.js": "require('me')",
+def test_a_package_with_exports_finds_itself_by_its_name_and_what_lies_in_node_modules():
+    files = {"package.json": '{"name": "me", "exports": "./lib/me.js"}', "lib/me.js": "", "test/t.js": "require('me')",
+             "old/package.json": '{"name": "old", "main": "me.js"}', "old/me.js": "", "old/t.js": "require('old')",
+             "inner/package.json": '{"type": "module"}', "inner/t.js": "import 'me'",
              "test/u.js": "require('dep'); require('@s/dep/x')", "node_modules/dep/index.js": "",
              "node_modules/@s/dep/x.js": ""}
     assert graph(files) == {"test/t.js": ["lib/me.js"],

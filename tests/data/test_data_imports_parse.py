@@ -1,5 +1,6 @@
 """Syntax trees: every grammar, wrong bytes, the limit on time, and a wheel that is missing."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -64,6 +65,15 @@ def test_a_slow_file_is_given_up_in_time_and_the_next_one_is_read():
         parse("java", b"class A {" + b"int x = ((((" * 500_000, seconds=0.05)
     assert time.thread_time() - begin < 1
     assert wrong_bytes(parse("java", b"class B { }")) == 0
+
+
+@pytest.mark.parametrize("text", [b"{" * 200_000, b"`" * 200_000, b"a = 1;" + b"]" * 200_000])
+def test_a_query_ends_in_time_on_what_it_is_quadratic_in(text):
+    tree = parse("javascript", text)
+    begin = time.thread_time()
+    with contextlib.suppress(SlowFileError):
+        captures("javascript", "(import_statement) @name\n(call_expression) @call", tree)
+    assert time.thread_time() - begin < 2
 
 
 def test_deep_nesting_takes_no_recursion():

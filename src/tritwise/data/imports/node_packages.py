@@ -215,9 +215,12 @@ class Packages:
                 found = self.of_package(place, subpath, importer)
                 if found:
                     return found
-        for directory in directories:  # a package may import itself by its name
-            if directory in self._of_directory and self._of_directory[directory].package == package:
-                return self.of_package(directory, subpath, importer)
+        for directory in directories:  # a package that says what it exports may import itself by its name
+            own = self._of_directory.get(directory)
+            if own is not None:
+                if own.package == package and any(each[0] == "export" for each in own.imports):
+                    return self.of_package(directory, subpath, importer)
+                break
         if package in self._workspaces:
             return self.of_package(self._workspaces[package], subpath, importer)
         return None

@@ -32,6 +32,9 @@ SECONDS = 1.0
 SECONDS_PER_MEGABYTE = 10.0
 # Offsets in a tree are 32-bit.
 _MOST_BYTES = 2**32 - 1
+# Where queries, whose time is quadratic in both, end: the children of an ERROR node (half a second), and nesting.
+_MOST_WRONG_CHILDREN = 20_000
+_DEEPEST = 10_000
 
 _local = threading.local()  # a parser must not serve two threads at once
 
@@ -105,7 +108,8 @@ def _cursor(language: str, query: str) -> "QueryCursor":
         grammar = _grammar(language)
         from tree_sitter import Query, QueryCursor
 
-        cursors[language, query] = QueryCursor(Query(grammar, query))
+        cursor = cursors[language, query] = QueryCursor(Query(grammar, query))
+        cursor.set_max_start_depth(_DEEPEST)
     return cursors[language, query]
 
 
@@ -145,7 +149,22 @@ def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tr
 
 
 def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]":
-    """Nodes by the names that the query gives them, in the order of the text; names without nodes are absent."""
+    """Nodes by the names that the query gives them; names without nodes are absent.
+
+    Nodes are not always in the order of the text (a pattern for the children of the root gives none): sort them by
+    `start_byte` where it matters.
+
+    Raises:
+        SlowFileError: an ERROR node has so many children that the query, quadratic in them, would not end. A query
+            cannot be stopped: the progress callback of QueryCursor crashes in tree-sitter 0.26.
+    """
+    nodes = [tree.root_node] if tree.root_node.has_error else []
+    while nodes:
+        node = nodes.pop()
+        if node.is_error and node.child_count > _MOST_WRONG_CHILDREN:
+            raise SlowFileError(f"{node.child_count} wrong tokens in a row take a query in {language} too long")
+        if node.has_error:
+            nodes += node.children
     return _cursor(language, query).captures(tree.root_node)
 
 

@@ -33,6 +33,7 @@ _QUERY = """
 """
 # Predicates in the query would cost more than the parser.
 _LOADS = re.compile(rb"(?:require(?:_relative|_dependency)?|load|(?:\w+\s*\.\s*)?autoload)\b")
+_LONGEST_CALL = 1000  # bytes; calls nest, and no name of a file is that long
 _CALL = re.compile(r"(?:\w+\.)?(\w+)\s*\(?\s*(.*?)\s*\)?\s*\Z", re.DOTALL)
 _STRING = r"""(?:'([^'\\]*)'|"([^"\\#]*)")"""
 _LITERAL = re.compile(rf"{_STRING}\s*(?:,.*)?\Z", re.DOTALL)
@@ -71,7 +72,8 @@ def extract(path: str, content: bytes) -> Facts:
     def text(node: "Node") -> str:
         return content[node.start_byte:node.end_byte].decode("utf-8", "replace")
 
-    loads = (node for node in found.get("call", ()) if _LOADS.match(content, node.start_byte))
+    loads = (node for node in found.get("call", ()) if node.end_byte - node.start_byte < _LONGEST_CALL and
+             _LOADS.match(content, node.start_byte))
     imports = {required for node in loads if (required := _required(text(node)))}
     names = sorted((node.start_byte, node.end_byte) for node in found.get("name", ()))
     spaces = [(node.start_byte, node.end_byte) for node in found.get("space", ())]

@@ -37,7 +37,7 @@ _TOKENS = re.compile(
     rb"(?P<export>#\[\s*macro_export)|"
     rb"(?P<open>\{)|(?P<close>\})|"
     rb"\bmod\s+(?P<mod>" + _NAME + rb")\s*(?P<inline>[;{])|"
-    rb"(?P<visibility>\bpub\b\s*(?:\([^)\n]*\)\s*)?)?\buse\s(?P<use>[^;]{0,8192});|"
+    rb"(?P<visibility>\bpub\b\s*(?:\([^)\n]{0,80}\)\s*)?)?\buse\s(?P<use>[^;]{0,4096});|"
     rb"\bextern\s+crate\s+(?P<crate>" + _NAME + rb")(?:\s+as\s+(?P<alias>" + _NAME + rb"))?|"
     rb"\bmacro_rules!\s*(?P<rules>" + _NAME + rb")|"
     rb'\binclude(?:_str|_bytes)?!\s*\(\s*"(?P<include>[^"\n]*)"|'
@@ -45,6 +45,7 @@ _TOKENS = re.compile(
     rb"(?P<path>(?:\$?" + _NAME + rb"|(?<![\w>]))(?:\s*::\s*" + _NAME + rb")+)(?P<bang>!\s*\{?)?|"
     rb"\b(?P<macro>" + _NAME + rb")!\s*(?P<body>\{)?|"
     rb"\b" + _NAME, re.DOTALL)
+_DEEPEST = 64  # braces within which modules are told apart
 _OTHER_CRATES = frozenset(("Self", "std", "core", "alloc", "proc_macro"))
 
 
@@ -86,7 +87,7 @@ class _Scanner:
         self._branches = False  # inside cfg_if!, whose branches wrap items
 
     def _scope(self) -> str:
-        return "::".join(name for name in self._open if name)
+        return "::".join(name for name in self._open[:_DEEPEST] if name)
 
     def _is_local(self) -> bool:
         return None in self._open
@@ -114,7 +115,7 @@ class _Scanner:
                 name = _text(group("mod"))
                 if group("inline") == b"{":
                     self.defines.add(self._in_scope(name))
-                    self._open.append(name)
+                    self._open.append(name if len(self._open) < _DEEPEST else None)
                 elif self._rules[0]:
                     self.imports.add(("macro", self._rules[0], name, attribute))
                 else:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from long_builds import built
 
 from tritwise import ModelConfig, load
 from tritwise.data import train_tokenizer
@@ -57,9 +58,7 @@ def test_the_base_package_alone_generates_the_same_text_and_has_no_pytorch(model
         expected = model.generate(PROMPT, max_tokens=16, temperature=0.8, seed=3).text
     venv.create(tmp_path / "clean", with_pip=True)
     binaries = tmp_path / "clean" / "bin"
-    # A build directory of its own: the source tree's may be in use.
-    build = f"--config-settings=build-dir={tmp_path / 'build'}"
-    install = subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", build, ROOT],
+    install = subprocess.run([binaries / "python", "-m", "pip", "install", "--quiet", built("wheel")],
                              capture_output=True, text=True, check=False)
     assert install.returncode == 0, install.stderr
     script = textwrap.dedent(f"""

@@ -8,13 +8,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import cmake
-import ninja
 import pytest
+from long_builds import built
 
 from tritwise import _native
-
-SOURCE = Path(__file__).parents[2] / "native" / "tests"
 
 
 def call(*command: str | Path, **environment: str) -> str:
@@ -24,16 +21,8 @@ def call(*command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def build(folder: Path, sanitizers: str) -> Path:
-    tool = Path(cmake.CMAKE_BIN_DIR) / "cmake"
-    call(tool, "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR) / 'ninja'}",
-         f"-DSANITIZE={sanitizers}")
-    call(tool, "--build", folder)
-    return folder / "native_checks"
-
-
-def test_every_kernel_and_a_tiny_model_stay_inside_their_memory_and_the_language(tmp_path: Path):
-    program = build(tmp_path, "address,undefined")
+def test_every_kernel_and_a_tiny_model_stay_inside_their_memory_and_the_language():
+    program = built("address,undefined")
     found = call(program, "--quick", ASAN_OPTIONS="detect_stack_use_after_return=1", UBSAN_OPTIONS="print_stacktrace=1")
     for kernel in _native.kernels():
         assert f"{kernel} integer kernels" in found
@@ -43,9 +32,9 @@ def test_every_kernel_and_a_tiny_model_stay_inside_their_memory_and_the_language
 
 
 @pytest.mark.parametrize("kernel", _native.kernels()[:1])
-def test_the_pool_and_a_tiny_model_on_threads_have_no_data_race(tmp_path: Path, kernel: str):
+def test_the_pool_and_a_tiny_model_on_threads_have_no_data_race(kernel: str):
     # Which kernel computes makes no difference to who writes where: the fastest one is enough.
-    program = build(tmp_path, "thread")
+    program = built("thread")
     found = call(program, "--quick", "--kernel", kernel, "pool", "models", TSAN_OPTIONS="halt_on_error=1")
     assert "thread pool" in found
     assert found.endswith("all equal\n")

@@ -163,7 +163,7 @@ def test_a_mix_is_written_in_a_recipe_as_tables(corpora):
     text = """
         name = "mixed"
         model = {hidden_size = 16, intermediate_size = 16, num_hidden_layers = 1, num_attention_heads = 1}
-        data = {paths = ["repositories"], fim = {rate = 0.5, spm_rate = 0.5, level = "document"}}
+        data = {sources = {paths = ["repositories"]}, fim = {rate = 0.5, spm_rate = 0.5, level = "document"}}
         tokenizer = {vocab_size = 600}
         train = {steps = 10, batch_size = 4, sequence_length = 8}
         [[mix.sources]]

@@ -180,7 +180,7 @@ def test_a_full_disk_stops_the_build_which_goes_on_when_there_is_room(modules, t
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+@pytest.mark.skipif(os.geteuid() != 0, reason="`make test-slow` as root runs it, CI runs no slow tests")
 def test_a_disk_that_is_really_full(modules, tmp_path):
     build_here(modules, tmp_path / "wanted")
     disk = tmp_path / "disk"

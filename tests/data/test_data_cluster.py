@@ -13,11 +13,8 @@ from small_library import STDLIB, make_recipe
 
 from tritwise.common.errors import TritwiseError
 from tritwise.data import build
-from tritwise.data.flow import Step, run_steps
+from tritwise.data.flow import Step, cluster, run_steps
 from tritwise.data.flow.steps import mark
-
-datatrove = pytest.importorskip("datatrove")
-cluster = pytest.importorskip("tritwise.data.flow.cluster")
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +160,7 @@ def test_slurm_makes_the_same_bytes(slurm, recipe, local, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # an error in a thread of datatrove's would leave it waiting for ever
 def test_two_workers_of_ray_make_the_same_bytes(recipe, local, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", reason="`make test-cluster` installs Ray and runs this; CI does not, it is 700 MB")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else they stand behind all other work of the machine
     path = os.pathsep.join(path for path in sys.path if path)
     ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)

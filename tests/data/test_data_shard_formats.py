@@ -1,6 +1,5 @@
 """Shards in the hands of others: datatrove's writer and reader, Megatron's layout, parts as one stream."""
 
-import importlib.util
 import struct
 
 import numpy as np
@@ -14,7 +13,6 @@ from tritwise.data.shard_parts import JoinedIds, part_path
 from tritwise.data.shards import _for_people
 
 DOCUMENTS = [np.array([5, 6, 7, 0]), np.array([8, 0]), np.array([299, 1, 0]), np.arange(40)]
-needs_datatrove = pytest.mark.skipif(importlib.util.find_spec("datatrove") is None, reason="datatrove is not installed")
 BOTH_TYPES = pytest.mark.parametrize("vocab_size", [300, 70_000])
 
 
@@ -23,7 +21,6 @@ def written(path, documents=DOCUMENTS, *, vocab_size=300, tokenizer="abc", recip
     return TokenShard.open(path)
 
 
-@needs_datatrove
 @BOTH_TYPES
 def test_the_bytes_are_those_of_datatroves_own_writer(vocab_size, tmp_path):
     from datatrove.pipeline.tokens.tokenizer import TokenizedFile
@@ -38,7 +35,6 @@ def test_the_bytes_are_those_of_datatroves_own_writer(vocab_size, tmp_path):
         assert (tmp_path / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
 
 
-@needs_datatrove
 @BOTH_TYPES
 def test_datatroves_reader_gives_our_ids_and_document_starts(vocab_size, tmp_path):
     from datatrove.utils.dataset import DatatroveFolderDataset
@@ -58,7 +54,8 @@ def test_datatroves_reader_gives_our_ids_and_document_starts(vocab_size, tmp_pat
 
 @given(st.integers(0, 10**15))
 def test_counts_for_people_are_humanizes(count):
-    humanize = pytest.importorskip("humanize")  # datatrove's
+    import humanize  # datatrove's
+
     assert _for_people(count) == humanize.metric(count, unit="T")
 
 
@@ -91,7 +88,6 @@ def test_an_export_for_megatron_holds_the_documents(vocab_size, tmp_path):
     assert read_megatron(tmp_path / "out") == [document.tolist() for document in DOCUMENTS]
 
 
-@needs_datatrove
 @BOTH_TYPES
 def test_an_export_for_megatron_has_the_bytes_of_datatroves_writer(vocab_size, tmp_path):
     from datatrove.pipeline.tokens.megatron_tokenizer import MegatronTokenizedFile

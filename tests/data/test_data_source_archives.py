@@ -43,7 +43,8 @@ def tar_bytes(members, **options):
 
 
 def zstd(data):
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
+
     out = pyarrow.BufferOutputStream()
     with pyarrow.CompressedOutputStream(out, "zstd") as stream:
         stream.write(data)

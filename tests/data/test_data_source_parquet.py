@@ -2,14 +2,13 @@
 
 import os
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config.data_sources import SourceSettings
 from tritwise.data.sources import RawFile, bucket_of, find_repositories, gather, read_files, scatter, shuffle
-
-pyarrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
 
 FILES = [("b/one", "b.py", "b\n"), ("a/two", "x.c", "int x;\n"), ("b/one", "a.py", "a\n"), ("c/three", "é.py", "é\n")]
 

@@ -192,8 +192,8 @@ def compare_layer(pair: Pair, n: int, before: np.ndarray, spied: list[torch.Tens
     assert_near(trace[f"{prefix}output"], middle + down, 2 * U * (np.abs(middle) + np.abs(down)))
 
 
-def compare_models(pair: Pair, ids: torch.Tensor, spied: list[torch.Tensor]) -> None:
-    """All modules from the embedding to the logits."""
+def compared_models(pair: Pair, ids: torch.Tensor, spied: list[torch.Tensor]) -> int:
+    """Assert of each module from the embedding to the logits; returns how many layers there were."""
     before = pair.model.model.embed_tokens(ids).numpy()
     for n in range(LAYERS):
         compare_layer(pair, n, before, spied)
@@ -203,6 +203,7 @@ def compare_models(pair: Pair, ids: torch.Tensor, spied: list[torch.Tensor]) -> 
     logits = pair.theirs("lm_head", pair.trace["norm"])
     magnitude = np.abs(pair.trace["norm"]) @ np.abs(pair.model.lm_head.weight.numpy()).T
     assert_near(pair.trace["logits"], logits, 2 * (before.shape[1] + 1) * U * magnitude)
+    return LAYERS
 
 
 @pytest.mark.parametrize("kernel", kernels())
@@ -211,7 +212,7 @@ def compare_models(pair: Pair, ids: torch.Tensor, spied: list[torch.Tensor]) -> 
 def test_every_module_of_the_engine_does_what_transformers_does(saved, opened, ids, spied, layout, mode, kernel):
     model_type, changes = LAYOUTS[layout]
     path = saved(model_type, mode, **changes)
-    compare_models(traced(path, ids, opened(path), kernel), ids, spied)
+    assert compared_models(traced(path, ids, opened(path), kernel), ids, spied) == LAYERS
     assert bool(spied) == (mode == "bitlinear")
 
 
@@ -221,7 +222,7 @@ def test_sizes_that_are_no_multiple_of_anything_give_what_transformers_gives(sav
                                                                              kernel):
     sizes = {"hidden_size": 38, "intermediate_size": 85, "num_attention_heads": 1, "num_key_value_heads": 1}
     path = saved(model_type, "autobitlinear online", hidden_act="silu", **sizes)
-    compare_models(traced(path, ids, opened(path), kernel), ids, spied)
+    assert compared_models(traced(path, ids, opened(path), kernel), ids, spied) == LAYERS
 
 
 @pytest.mark.parametrize("kernel", kernels())
@@ -232,4 +233,4 @@ def test_a_binary_export_gives_in_the_engine_what_it_gives_in_transformers(tmp_p
     write_model(tmp_path / "binary", dense.config.with_changes(linear_type="binary"),
                 {name: dense.read(name) for name in dense.names()}, form="packed", linear_class=linear_class,
                 dtype="float32")
-    compare_models(traced(tmp_path / "binary", ids, opened(tmp_path / "binary"), kernel), ids, spied)
+    assert compared_models(traced(tmp_path / "binary", ids, opened(tmp_path / "binary"), kernel), ids, spied) == LAYERS

@@ -4,17 +4,19 @@ from tritwise.config.data import DataRecipe
 from tritwise.config.data_tokens import FimSettings, MixSettings
 from tritwise.config.model import ModelConfig, ParameterCount, QuantizationConfig
 from tritwise.config.recipe import (
+    CorpusRecipe,
     Recipe,
     ScheduleRecipe,
     TokenizerRecipe,
     TrainRecipe,
     VariantRecipe,
+    load_data_recipe,
     load_recipe,
 )
 from tritwise.config.rope import RopeScaling
 
 __all__ = [
-    "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "ParameterCount",
+    "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "ParameterCount",
     "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
-    "VariantRecipe", "load_recipe",
+    "VariantRecipe", "load_data_recipe", "load_recipe",
 ]

@@ -7,7 +7,7 @@ The defaults are DeepSeek-Coder's (arXiv 2401.14196, section 2.1) and, where tha
 
 from pydantic import field_validator
 
-from tritwise.config.settings import Count, Fraction, Positive, Settings
+from tritwise.config.settings import Count, Fraction, PerLanguage, Positive, Settings
 
 
 class LanguageFilters(Settings):
@@ -46,7 +46,7 @@ LANGUAGE_FILTERS = {
 }
 
 
-class FilterSettings(Settings):
+class FilterSettings(PerLanguage):
     """Rule filters on files. `languages` overrides them; a language that is given there loses its default entry."""
 
     # Shell patterns on a file's path in its source; a matching file is dropped ("*" crosses directories).
@@ -69,12 +69,6 @@ class FilterSettings(Settings):
     @classmethod
     def _with_defaults(cls, given: dict[str, LanguageFilters]) -> dict[str, LanguageFilters]:
         return LANGUAGE_FILTERS | given
-
-    def of(self, language: str, name: str):
-        """The value of the setting `name` for a language; None when neither has one."""
-        own = self.languages.get(language)
-        value = None if own is None else getattr(own, name)
-        return getattr(self, name, None) if value is None else value
 
 
 class SecretSettings(Settings):

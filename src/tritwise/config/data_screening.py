@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from tritwise.config.settings import Count, Fraction, Positive, Settings
+from tritwise.config.settings import Count, Fraction, PerLanguage, Positive, Settings
 
 
 class ContaminationSettings(Settings):
@@ -67,7 +67,7 @@ class HeuristicLimits(Settings):
     max_lines_without_definition: Count | None = None
 
 
-class HeuristicSettings(Settings):
+class HeuristicSettings(PerLanguage):
     """Signs of unreadable or poorly modular code. Ideas are OpenCoder's (arXiv 2411.04905, appendix on code filters);
     the limits were set so that the sound code of well-kept packages stays.
     """
@@ -91,12 +91,6 @@ class HeuristicSettings(Settings):
     # Lines that are no comment between one definition (function, class, type) and the next, or an end of the file.
     max_lines_without_definition: Count = 1500
     languages: Mapping[str, HeuristicLimits] = Field(default_factory=dict)
-
-    def of(self, language: str, name: str):
-        """The value of the setting `name` for a language."""
-        own = self.languages.get(language)
-        value = None if own is None else getattr(own, name)
-        return getattr(self, name) if value is None else value
 
 
 class QualitySettings(Settings):

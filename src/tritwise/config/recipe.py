@@ -5,7 +5,7 @@ Every number that can change a result stands in the recipe. Unknown keys are ref
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -102,13 +102,18 @@ class VariantRecipe(Settings):
     start: str | None = None
 
 
-class Recipe(Settings):
-    """The whole way. `model` holds Hugging Face keys that all variants share; `vocab_size` may be left out."""
+class CorpusRecipe(Settings):
+    """What of a recipe leads from repositories to token shards."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: DataRecipe
-    tokenizer: TokenizerRecipe
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+
+
+class Recipe(CorpusRecipe):
+    """The whole way. `model` holds Hugging Face keys that all variants share; `vocab_size` may be left out."""
+
     model: dict[str, Any]
     train: TrainRecipe
     # Without a mix, training sees the recipe's own data.
@@ -141,17 +146,33 @@ class Recipe(Settings):
         return ModelConfig.model_validate(defaults | self.model | fixed)
 
 
+AnyRecipe = TypeVar("AnyRecipe", bound=CorpusRecipe)
+
+
 def load_recipe(path: str | Path) -> Recipe:
     """Read and check a recipe file."""
-    path = Path(path)
+    return _validated(Recipe, _read(path), path)
+
+
+def load_data_recipe(path: str | Path) -> CorpusRecipe:
+    """Read a recipe file of which only the data is asked for: a whole one, or one without model and training."""
+    values = _read(path)
+    whole = values.keys() & (Recipe.model_fields.keys() - CorpusRecipe.model_fields.keys())
+    return _validated(Recipe if whole else CorpusRecipe, values, path)
+
+
+def _read(path: str | Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TritwiseError(f"the recipe {path} does not exist",
                             fix="tritwise run recipes/quickstart.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TritwiseError(f"the recipe {path} is not TOML", why=str(error)) from None
+
+
+def _validated(kind: type[AnyRecipe], values: dict[str, Any], path: str | Path) -> AnyRecipe:
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise config_error(error, f"the recipe {path}") from None

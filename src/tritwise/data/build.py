@@ -21,7 +21,7 @@ from typing import Any
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, read_json, sha256_file
-from tritwise.config import Recipe
+from tritwise.config import CorpusRecipe
 from tritwise.data.corpus_steps import Corpus, Plan
 from tritwise.data.documents import DOCUMENTS
 from tritwise.data.flow import Step, each_count, needs_room, run_steps, seconds_of
@@ -87,7 +87,7 @@ class BuildReport:
     steps: list[StepTime] = field(compare=False)
 
 
-def build(recipe: Recipe, out: Path, *, run: Runner | None = None) -> BuildReport:
+def build(recipe: CorpusRecipe, out: Path, *, run: Runner | None = None) -> BuildReport:
     """Run the data stage of a recipe in the directory `out`; a killed run goes on where it was.
 
     `run` carries the steps; all cores do when it is None, or this process alone for a few megabytes. Raises
@@ -129,7 +129,7 @@ def _remove_strays(out: Path, corpus: Corpus) -> None:
             path.unlink()
 
 
-def _report(recipe: Recipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Tally) -> BuildReport:
+def _report(recipe: CorpusRecipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Tally) -> BuildReport:
     work = out / WORK
     splits = {split: add_splits([counts[split] for counts in each_count(work, tokens.encoding)])
               for split in ("train", "held_out")}

@@ -8,7 +8,7 @@ from typing import Any
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes
-from tritwise.config import DataRecipe, Recipe
+from tritwise.config import CorpusRecipe, DataRecipe
 from tritwise.data import dedup
 from tritwise.data.contamination import TestSets, load_test_sets
 from tritwise.data.documents import DOCUMENTS, Document, part_file
@@ -51,7 +51,7 @@ class Plan:
     size: int
 
     @classmethod
-    def of(cls, recipe: Recipe) -> "Plan":
+    def of(cls, recipe: CorpusRecipe) -> "Plan":
         repositories = find_repositories(recipe.data.sources)
         tables = tuple(repository for repository in repositories if repository.kind == "parquet")
         rest = [repository for repository in repositories if repository.kind != "parquet"]
@@ -63,7 +63,7 @@ class Plan:
 class Corpus:
     """The documents of a recipe in the making: the steps, and what they left."""
 
-    def __init__(self, recipe: Recipe, out: Path, plan: Plan) -> None:
+    def __init__(self, recipe: CorpusRecipe, out: Path, plan: Plan) -> None:
         self.recipe, self.out, self.plan = recipe, Path(out), plan
         self.work = self.out / "work"
         self.buckets = recipe.data.sources.buckets if plan.tables else 0
@@ -234,7 +234,7 @@ def _counted(kept: dict[str, int], documents: Iterable[Document]) -> Iterator[Do
         yield document
 
 
-def _split(recipe: Recipe, work: Path, screen: Step, only_trained: frozenset[str], rank: int) -> Counts:
+def _split(recipe: CorpusRecipe, work: Path, screen: Step, only_trained: frozenset[str], rank: int) -> Counts:
     sizes = {name: size for counts in each_count(work, screen) for name, size in counts["kept_bytes"].items() if size}
     held_out = choose_held_out(sizes, recipe.data.held_out_fraction, recipe.seed,
                                may_be_held_out=lambda name: name not in only_trained) if sizes else []
@@ -246,7 +246,7 @@ def _held_out(work: Path) -> frozenset[str]:
     return frozenset(read_json(work / HELD_OUT, what="the names of held-out repositories"))
 
 
-def _order(recipe: Recipe, work: Path, out: Path, rank: int) -> Counts:
+def _order(recipe: CorpusRecipe, work: Path, out: Path, rank: int) -> Counts:
     stage = PutInOrder(recipe.data.order, recipe.seed, _held_out(work))
     tally = transform(part_file(work / "screened", rank), part_file(out / DOCUMENTS, rank), [stage],
                       recipe.data.secrets)

@@ -93,22 +93,23 @@ def save_documents(path: Path, documents: Iterable[Document]) -> None:
     pyarrow, parquet = _pyarrow()
     schema = _schema(pyarrow)
     with atomic_file(Path(path)) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for group in _row_groups(documents):
+        for group in batches(documents, _ROWS, _CHARACTERS):
             columns = {f.name: [getattr(d, f.name) for d in group] for f in fields(Document)}
             writer.write_table(pyarrow.Table.from_pydict(columns, schema=schema))
 
 
-def _row_groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    group: list[Document] = []
-    characters = 0
+def batches(documents: Iterable[Document], most: int, characters: int) -> Iterator[list[Document]]:
+    """Consecutive lists of at most `most` documents, each closed when its texts have so many characters together."""
+    batch: list[Document] = []
+    size = 0
     for document in documents:
-        group.append(document)
-        characters += len(document.text)
-        if len(group) == _ROWS or characters >= _CHARACTERS:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
+        batch.append(document)
+        size += len(document.text)
+        if len(batch) == most or size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def read_documents(path: Path, split: Split | None = None, *, facts: bool = True) -> Iterator[Document]:

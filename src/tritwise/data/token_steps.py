@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write, canonical_json, sha256_bytes, sha256_file
-from tritwise.config import FimSettings, Recipe
+from tritwise.config import CorpusRecipe, FimSettings
 from tritwise.config.tokens import END_OF_TEXT
 from tritwise.data.corpus_steps import Corpus
-from tritwise.data.documents import Document, document_text, part_files, path_comment, read_documents
+from tritwise.data.documents import Document, batches, document_text, part_files, path_comment, read_documents
 from tritwise.data.encoder import Encoder
 from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
 from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps
@@ -29,13 +29,13 @@ VERSIONS = {"tokenizer": 1, "tokens": 1}
 TOKENIZER = "tokenizer.json"
 _SPLITS = ("train", "held_out")
 # Texts that are encoded in one call.
-_BATCH = 64
+_BATCH_TEXTS, _BATCH_CHARACTERS = 64, 1 << 24
 
 
 class Tokens:
     """The tokenizer and the shards of a recipe in the making."""
 
-    def __init__(self, recipe: Recipe, out: Path, corpus: Corpus) -> None:
+    def __init__(self, recipe: CorpusRecipe, out: Path, corpus: Corpus) -> None:
         self.recipe, self.out, self.corpus = recipe, Path(out), corpus
         self.recipe_hash = recipe_hash(recipe)
         file = recipe.tokenizer.file
@@ -62,7 +62,7 @@ class Tokens:
         yield "tokens", [self.encoding], encoded
 
 
-def recipe_hash(recipe: Recipe) -> str:
+def recipe_hash(recipe: CorpusRecipe) -> str:
     """Of all that a recipe says about its shards, but for the places where files lie."""
     settings = {"seed": recipe.seed, "data": recipe.data.model_dump(
         mode="json", exclude={"sources": {"paths", "folders"}, "decontamination": {"sets"}, "partitions": True,
@@ -109,7 +109,7 @@ def sampled_parts(parts: Sequence[Path], total_bytes: int, wanted_bytes: int) ->
     return [parts[number * len(parts) // count] for number in range(count)]
 
 
-def _make_tokenizer(recipe: Recipe, out: Path, parts: Sequence[Path], training_bytes: Any, rank: int) -> Counts:
+def _make_tokenizer(recipe: CorpusRecipe, out: Path, parts: Sequence[Path], training_bytes: Any, rank: int) -> Counts:
     settings = recipe.tokenizer
     if settings.file is not None:
         tokenizer = _given_tokenizer(recipe)
@@ -122,7 +122,7 @@ def _make_tokenizer(recipe: Recipe, out: Path, parts: Sequence[Path], training_b
     return {"vocab_size": tokenizer.get_vocab_size()}
 
 
-def _given_tokenizer(recipe: Recipe) -> Tokenizer:
+def _given_tokenizer(recipe: CorpusRecipe) -> Tokenizer:
     """The tokenizer that the recipe names, checked."""
     settings = recipe.tokenizer
     tokenizer = load_tokenizer(Path(settings.file))
@@ -140,7 +140,7 @@ def _given_tokenizer(recipe: Recipe) -> Tokenizer:
     return tokenizer
 
 
-def _encode_part(recipe: Recipe, out: Path, parts: Sequence[Path], rank: int) -> Counts:
+def _encode_part(recipe: CorpusRecipe, out: Path, parts: Sequence[Path], rank: int) -> Counts:
     """The shards of one part, and what they hold."""
     encoder = _encoder(out / TOKENIZER)
     tokenizer = encoder.tokenizer
@@ -161,7 +161,7 @@ def _encode(files: Iterable[Document], encoder: Encoder, end: int, fim: FimSetti
             counts: dict[str, int], repositories: set[str]) -> Iterator[NDArray[np.int64]]:
     """Ids of each shard document; adds up what goes in."""
     fim_ids = known_fim_ids(encoder.tokenizer)
-    for batch in _batches(files):
+    for batch in batches(files, _BATCH_TEXTS, _BATCH_CHARACTERS):
         documents: list[Plain | Turned] = []
         for file in batch:
             text = document_text(file)
@@ -175,17 +175,6 @@ def _encode(files: Iterable[Document], encoder: Encoder, end: int, fim: FimSetti
         for document in documents:
             counts["fim_documents"] += isinstance(document, Turned)
             yield document_ids(document, [next(encoded) for _ in document.parts], end, fim_ids)
-
-
-def _batches(files: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    for file in files:
-        batch.append(file)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def train_on(corpus: Path, out: Path, *, vocab_size: int, pattern: str, max_bytes: int) -> int:

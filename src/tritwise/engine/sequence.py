@@ -78,7 +78,11 @@ class Sequence(ABC):
 
     @property
     def only_best(self) -> bool:
-        """Whether the most likely ids are enough: `take_best` is called instead of `take`."""
+        """Whether the most likely ids are enough. A class that says so has `take_best`, called instead of `take`:
+
+        take_best(start, best) receives the ids int32 [m] with the largest logits after each of start..start+m; -1
+        where they are not numbers.
+        """
         return False
 
     def propose(self, room: int, outlook: Outlook) -> None:  # noqa: B027 (what does not grow has nothing to guess)
@@ -90,10 +94,6 @@ class Sequence(ABC):
     @abstractmethod
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
         """Receive the logits [m, vocab] of the ids start..start+m, the draft behind `ids` included."""
-
-    def take_best(self, start: int, best: NDArray[np.int32]) -> None:
-        """Receive the ids [m] with the largest logits after each of start..start+m; -1 where they are not numbers."""
-        raise NotImplementedError
 
     @property
     @abstractmethod

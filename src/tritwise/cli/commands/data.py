@@ -7,13 +7,13 @@
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
 from tritwise.cli.output import format_bytes, print_facts, print_json, print_table
 from tritwise.common.errors import TritwiseError
-from tritwise.config import DataRecipe, load_recipe
+from tritwise.config import DataRecipe, load_data_recipe
 from tritwise.pipeline.walk import require
 
 _WHOLE, _STAGES, _OTHERS = (Group(title, sort_key=place) for place, title in enumerate(
@@ -24,9 +24,16 @@ data = App(name="data", help_format="plaintext", default_parameter=Parameter(neg
 quality = App(name="quality", group=_OTHERS, help="Train a model that tells good files from bad ones.")
 data.command(quality)
 
+# What most stages are given.
+Corpus = Annotated[Path, Parameter(help="A corpus, or a data directory.")]
+NewCorpus = Annotated[Path, Parameter(help="The corpus to write.")]
+Settings = Annotated[Path | None, Parameter(help="Where the settings are; the defaults when not given.")]
+Workers = Annotated[int | None, Parameter(help="Tasks at once; all cores when not given.")]
+Json = Annotated[bool, Parameter(help="Print the counts as one JSON object.")]
+
 
 @data.command(group=_WHOLE, sort_key=0)
-def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = None,
+def build(recipe: Path, /, *, out: Path | None = None, workers: Workers = None,
           executor: Literal["local", "datatrove", "ray", "slurm"] = "local", option: tuple[str, ...] = (),
           json: bool = False) -> None:
     """Make documents, tokenizer and token shards of a recipe.
@@ -39,8 +46,6 @@ def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = Non
         The TOML file.
     out
         The data directory; runs/NAME/data when not given.
-    workers
-        Tasks at once; all cores when not given.
     executor
         Who carries the tasks: the cores of this machine, or an executor of datatrove.
     option
@@ -57,7 +62,7 @@ def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = Non
     from tritwise.data.flow import cluster, run_steps
     from tritwise.data.single import free_directory
 
-    loaded, options = load_recipe(recipe), _options(option)
+    loaded, options = load_data_recipe(recipe), _options(option)
     out = free_directory(out or Path("runs") / loaded.name / "data", WORK)
     if executor == "local":
         run = partial(run_steps, workers=workers) if workers else None
@@ -77,8 +82,8 @@ def build(recipe: Path, /, *, out: Path | None = None, workers: int | None = Non
 
 
 @data.command(group=_STAGES, sort_key=0)
-def read(source: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
-         json: bool = False) -> None:
+def read(source: Path, out: NewCorpus, /, *, recipe: Path | None = None, workers: Workers = None,
+         json: Json = False) -> None:
     """Read repositories into a corpus.
 
     Each file is a row. What is no source text (binary, generated, copied, minified) is named and dropped
@@ -88,14 +93,8 @@ def read(source: Path, out: Path, /, *, recipe: Path | None = None, workers: int
     ----------
     source
         A repository, an archive, a Parquet file, or a directory of them and of plain folders.
-    out
-        The corpus to write.
     recipe
         Where the settings are ([data.sources]); the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     _require("reading repositories")
     from tritwise.data.single import read_corpus
@@ -115,75 +114,38 @@ def _stage(name: str, corpus: Path, out: Path, settings: DataRecipe, workers: in
 
 
 @data.command(name="filter", group=_STAGES, sort_key=1)
-def filter_(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
-            json: bool = False) -> None:
+def filter_(corpus: Corpus, out: NewCorpus, /, *, recipe: Settings = None, workers: Workers = None,
+            json: Json = False) -> None:
     """Drop files by rules on their text.
 
     Long lines, few letters, encoded data, tiny files and others ([data.filters]).
-
-    Parameters
-    ----------
-    corpus
-        A corpus, or a data directory.
-    out
-        The corpus to write.
-    recipe
-        Where the settings are; the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     _stage("filter", corpus, out, _settings(recipe), workers, json)
 
 
 @data.command(group=_STAGES, sort_key=2)
-def redact(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
-           json: bool = False) -> None:
+def redact(corpus: Corpus, out: NewCorpus, /, *, recipe: Settings = None, workers: Workers = None,
+           json: Json = False) -> None:
     """Replace secrets and personal data in texts.
 
     E-mail and IP addresses, keys, passwords ([data.secrets]); each becomes a placeholder such as <EMAIL>.
-
-    Parameters
-    ----------
-    corpus
-        A corpus, or a data directory.
-    out
-        The corpus to write.
-    recipe
-        Where the settings are; the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     _stage("redact", corpus, out, _settings(recipe), workers, json)
 
 
 @data.command(group=_STAGES, sort_key=3)
-def facts(corpus: Path, out: Path, /, *, workers: int | None = None, json: bool = False) -> None:
+def facts(corpus: Corpus, out: NewCorpus, /, *, workers: Workers = None, json: Json = False) -> None:
     """Parse files; `screen` and `order` use what is found.
 
     What a file names and needs, and how much of it is wrong syntax. Without it `screen` judges the syntax of Python
     alone, and `order` knows no dependency.
-
-    Parameters
-    ----------
-    corpus
-        A corpus, or a data directory.
-    out
-        The corpus to write.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     _stage("facts", corpus, out, DataRecipe(), workers, json)
 
 
 @data.command(group=_STAGES, sort_key=4)
-def dedup(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
-          curve: bool = False, json: bool = False) -> None:
+def dedup(corpus: Corpus, out: NewCorpus, /, *, recipe: Settings = None, workers: Workers = None,
+          curve: bool = False, json: Json = False) -> None:
     """Drop equal and nearly equal files and repositories.
 
     Repositories first, then files with equal text, then nearly equal ones ([data.dedup]). clusters.json in the new
@@ -191,18 +153,8 @@ def dedup(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: in
 
     Parameters
     ----------
-    corpus
-        A corpus, or a data directory.
-    out
-        The corpus to write.
-    recipe
-        Where the settings are; the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
     curve
         Print first with which probability pairs of each similarity are found.
-    json
-        Print the counts as one JSON object.
     """
     _require("the stages of data")
     from tritwise.data.single import dedup_corpus
@@ -217,31 +169,18 @@ def dedup(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: in
 
 
 @data.command(group=_STAGES, sort_key=5)
-def screen(corpus: Path, out: Path, /, *, recipe: Path | None = None, workers: int | None = None,
-           json: bool = False) -> None:
+def screen(corpus: Corpus, out: NewCorpus, /, *, recipe: Settings = None, workers: Workers = None,
+           json: Json = False) -> None:
     """Drop wrong syntax, unreadable code, low quality.
 
     By the parser, by heuristics, and by a quality model when there is one ([data.screening]).
-
-    Parameters
-    ----------
-    corpus
-        A corpus, or a data directory.
-    out
-        The corpus to write.
-    recipe
-        Where the settings are; the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     _stage("screen", corpus, out, _settings(recipe), workers, json)
 
 
 @data.command(group=_STAGES, sort_key=6)
-def decontaminate(corpus: Path, out: Path, /, *, sets: tuple[Path, ...] = (), recipe: Path | None = None,
-                  workers: int | None = None, json: bool = False) -> None:
+def decontaminate(corpus: Corpus, out: NewCorpus, /, *, sets: tuple[Path, ...] = (), recipe: Settings = None,
+                  workers: Workers = None, json: Json = False) -> None:
     """Drop files that hold a part of a test set.
 
     Any 10 words in a row of HumanEval, MBPP, GSM8K, MATH or other sets, or a short test string
@@ -249,18 +188,8 @@ def decontaminate(corpus: Path, out: Path, /, *, sets: tuple[Path, ...] = (), re
 
     Parameters
     ----------
-    corpus
-        A corpus, or a data directory.
-    out
-        The corpus to write.
     sets
         Files or directories of test sets; those of the recipe when not given.
-    recipe
-        Where the settings are; the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     settings = _settings(recipe)
     if sets:
@@ -270,9 +199,9 @@ def decontaminate(corpus: Path, out: Path, /, *, sets: tuple[Path, ...] = (), re
 
 
 @data.command(group=_STAGES, sort_key=7)
-def order(corpus: Path, out: Path, /, *, by: Literal["topological", "path", "random"] | None = None,
-          seed: int | None = None, recipe: Path | None = None, workers: int | None = None,
-          json: bool = False) -> None:
+def order(corpus: Path, out: NewCorpus, /, *, by: Literal["topological", "path", "random"] | None = None,
+          seed: int | None = None, recipe: Settings = None, workers: Workers = None,
+          json: Json = False) -> None:
     """Put files of a repository in order, dependencies first.
 
     Dependencies are found from what `facts` left ([data] order).
@@ -281,18 +210,10 @@ def order(corpus: Path, out: Path, /, *, by: Literal["topological", "path", "ran
     ----------
     corpus
         A corpus with facts, or a data directory.
-    out
-        The corpus to write.
     by
         What the order follows; data.order of the recipe, or topological, when not given.
     seed
         Of the random order; the recipe's, or 0, when not given.
-    recipe
-        Where the settings are; the defaults when not given.
-    workers
-        Tasks at once; all cores when not given.
-    json
-        Print the counts as one JSON object.
     """
     settings = _settings(recipe)
     settings = settings.model_copy(update={"order": by or settings.order})
@@ -300,7 +221,7 @@ def order(corpus: Path, out: Path, /, *, by: Literal["topological", "path", "ran
 
 
 @data.command(group=_STAGES, sort_key=8)
-def tokenizer(corpus: Path, out: Path, /, *, vocab_size: int = 32_000, pattern: str = "code",
+def tokenizer(corpus: Corpus, out: Path, /, *, vocab_size: int = 32_000, pattern: str = "code",
               max_bytes: int = 50_000_000, json: bool = False) -> None:
     """Train a byte-level BPE; writes a tokenizer.json.
 
@@ -308,8 +229,6 @@ def tokenizer(corpus: Path, out: Path, /, *, vocab_size: int = 32_000, pattern: 
 
     Parameters
     ----------
-    corpus
-        A corpus, or a data directory.
     out
         The tokenizer.json to write.
     vocab_size
@@ -332,8 +251,8 @@ def tokenizer(corpus: Path, out: Path, /, *, vocab_size: int = 32_000, pattern: 
 
 
 @data.command(group=_STAGES, sort_key=9)
-def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Path | None = None,
-           seed: int | None = None, workers: int | None = None, megatron: bool = False, json: bool = False) -> None:
+def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Settings = None,
+           seed: int | None = None, workers: Workers = None, megatron: bool = False, json: Json = False) -> None:
     """Write token shards, a share of documents in FIM form.
 
     Of the kept documents that are not held out; FIM is fill-in-the-middle ([data.fim]).
@@ -346,16 +265,10 @@ def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Path | None =
         The directory of shards to write.
     tokenizer
         A tokenizer.json.
-    recipe
-        Where the settings are; the defaults when not given.
     seed
         Of the documents that are turned; the recipe's, or 0, when not given.
-    workers
-        Tasks at once; all cores when not given.
     megatron
         Write Megatron's .bin and .idx beside.
-    json
-        Print the counts as one JSON object.
     """
     _require("the stages of data")
     from tritwise.data.token_steps import encode_corpus
@@ -394,7 +307,7 @@ def report(directory: Path, /, *, command: str = "", json: bool = False) -> None
 
 
 @data.command(group=_OTHERS)
-def contamination(corpus: Path, /, *, against: tuple[Path, ...], recipe: Path | None = None,
+def contamination(corpus: Corpus, /, *, against: tuple[Path, ...], recipe: Path | None = None,
                   json: bool = False) -> None:
     """Count what of test sets stands in a corpus.
 
@@ -402,8 +315,6 @@ def contamination(corpus: Path, /, *, against: tuple[Path, ...], recipe: Path | 
 
     Parameters
     ----------
-    corpus
-        A corpus, or a data directory.
     against
         Files or directories of test sets.
     recipe
@@ -468,15 +379,15 @@ def train_quality(good: Path, bad: Path, out: Path, /, *, json: bool = False) ->
 
 
 def _require(what: str) -> None:
-    require(what, "pyarrow", "tree_sitter", "ahocorasick", "tiktoken", extra="data")
+    require(what, "pyarrow", "tree_sitter", "tiktoken", extra="data")
 
 
 def _settings(recipe: Path | None) -> DataRecipe:
-    return DataRecipe() if recipe is None else load_recipe(recipe).data
+    return DataRecipe() if recipe is None else load_data_recipe(recipe).data
 
 
 def _seed(recipe: Path | None) -> int:
-    return 0 if recipe is None else load_recipe(recipe).seed
+    return 0 if recipe is None else load_data_recipe(recipe).seed
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, str | int | float]:

@@ -5,7 +5,7 @@ union of its files' shingles: the elementwise minimum of theirs. So it does not 
 shingle crosses from one file to the next, as would be so in a concatenation.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,10 @@ from tritwise.config.data_dedup import DedupRecipe
 from tritwise.data.dedup.decisions import surviving_files
 from tritwise.data.dedup.job import MOST_VERTICES, Job, Level, native, text_hash, vertices
 from tritwise.data.dedup.tables import Columns, mixed, pack_names, read_columns, write_columns, write_table
-from tritwise.data.documents import Document, read_documents
+from tritwise.data.documents import Document, batches, read_documents
 
 # Texts that go into the native core in one call.
-_BATCH_TEXTS, _BATCH_BYTES = 256, 1 << 22
+_BATCH_TEXTS, _BATCH_CHARACTERS = 256, 1 << 22
 
 
 def sketches(texts: Sequence[str | bytes], recipe: DedupRecipe) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -56,25 +56,13 @@ def signature_task(job: Job, task: int) -> None:
     Memory: 4 bytes for each permutation and about 100 more for each document, and 8 MiB of texts.
     """
     part = _Part(job.recipe)
-    for documents in _batches(d for d in read_documents(job.parts[task], facts=False) if d.is_kept):
+    kept = (document for document in read_documents(job.parts[task], facts=False) if document.is_kept)
+    for documents in batches(kept, _BATCH_TEXTS, _BATCH_CHARACTERS):
         part.add(documents)
     if len(part.paths) >= MOST_VERTICES:
         raise TritwiseError(f"{job.parts[task]} holds too many documents", why="2^32 - 1 can be told apart",
                             fix="write the corpus in more parts")
     write_columns(job.path("signatures", task), job.made_by, part.columns())
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if len(batch) == _BATCH_TEXTS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 class _Part:

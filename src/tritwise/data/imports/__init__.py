@@ -4,11 +4,11 @@
     extract_manifest(path, content) -> Facts       a file that says how names are resolved: go.mod, package.json, ...
     dependencies(facts) -> {path: {path, ...}}     of one repository, from the facts of all its files
 
-A language is a module of this package with three functions:
+A language is a module of this package with:
 
     extract(path: str, content: bytes) -> Facts
-    MANIFESTS: frozenset[str]                      names of files that `manifest` reads (may be empty)
-    manifest(path: str, content: bytes) -> Facts   with `language` being that name
+    MANIFESTS: frozenset[str]                      names of files that `manifest` reads
+    manifest(path: str, content: bytes) -> Facts   with `language` being that name; only where there are such files
     edges(files, manifests, paths, repository) -> dict[str, set[str]]
         files: {path: Facts} of this language's files; manifests: {path: Facts}; paths: every path of the repository,
         those without facts too; repository: its name. Targets are keys of `files`, never the file itself.

@@ -104,10 +104,6 @@ def extract(path: str, content: bytes) -> Facts:
     return Facts(language, tuple(sorted(_read(content))), wrong_bytes=wrong_bytes(parse(language, content)))
 
 
-def manifest(path: str, content: bytes) -> Facts:
-    raise AssertionError(f"{path} is no manifest of C or C++")
-
-
 class _Headers:
     """Finds the file that an include means among the paths of a repository."""
 

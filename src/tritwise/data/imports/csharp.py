@@ -151,10 +151,6 @@ def extract(path: str, content: bytes) -> Facts:
     return Facts("c#", tuple(sorted(imports)), package, decoded(defines), decoded(uses), wrong_bytes(tree))
 
 
-def manifest(path: str, content: bytes) -> Facts:
-    raise NotImplementedError("there are none")
-
-
 def _around(namespace: str) -> Iterator[str]:
     """A namespace and those around it, the innermost first; at last the one without a name."""
     while namespace:

@@ -36,10 +36,6 @@ def extract(path: str, content: bytes) -> Facts:
     return jvm_scala.extract(content)
 
 
-def manifest(path: str, content: bytes) -> Facts:
-    raise NotImplementedError("there are none")
-
-
 class _Names:
     """The files that define a name, for names in full."""
 

@@ -57,10 +57,6 @@ def extract(path: str, content: bytes) -> Facts:
     return Facts("python", tuple(sorted(imports)), wrong_bytes=wrong_bytes(tree))
 
 
-def manifest(path: str, content: bytes) -> Facts:
-    raise NotImplementedError("there are none")
-
-
 class _Modules:
     """Finds the file of a module among the paths of a repository.
 

@@ -104,10 +104,6 @@ def extract(path: str, content: bytes) -> Facts:
     return Facts("ruby", tuple(sorted(imports)), "", tuple(sorted(defines)), tuple(sorted(uses)), wrong_bytes(tree))
 
 
-def manifest(path: str, content: bytes) -> Facts:
-    raise AssertionError(f"{path} is no manifest of Ruby")
-
-
 _ROOTS = frozenset(("lib", "test", "spec", "features"))
 
 

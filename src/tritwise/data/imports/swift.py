@@ -84,10 +84,6 @@ def extract(path: str, content: bytes) -> Facts:
                  uses=decoded(plain | {b"." + name for name in used.members}), wrong_bytes=wrong_bytes(tree))
 
 
-def manifest(path: str, content: bytes) -> Facts:
-    raise NotImplementedError("there are none")
-
-
 def _package_targets(text: str) -> tuple[tuple[str, ...], ...]:
     """Name, path and kind of each target that a Package.swift declares."""
     text = _COMMENT.sub(" ", text)

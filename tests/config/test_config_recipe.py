@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tritwise import TritwiseError
-from tritwise.config import load_recipe
+from tritwise.config import load_data_recipe, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = """
@@ -114,3 +114,15 @@ def test_what_is_no_toml_is_refused(tmp_path):
 def test_a_variant_that_the_recipe_lacks_is_refused_with_those_it_has(tmp_path):
     with pytest.raises(TritwiseError, match=r"(?s)no variant 'dense'.*it has ternary"):
         load_recipe(write(tmp_path, TINY)).model_config_of("dense")
+
+
+def test_a_recipe_of_data_alone_serves_the_data_and_no_training(tmp_path):
+    data_alone = 'name = "mine"\n[data.sources]\npaths = ["repositories"]\n'
+    recipe = load_data_recipe(write(tmp_path, data_alone))
+    assert (recipe.name, recipe.data.sources.paths, recipe.tokenizer.vocab_size) == ("mine", ("repositories",), 32_000)
+    with pytest.raises(TritwiseError, match="model"):
+        load_recipe(write(tmp_path, data_alone))
+    whole = write(tmp_path, TINY)
+    assert load_data_recipe(whole) == load_recipe(whole)
+    with pytest.raises(TritwiseError, match=r"data\.colour"):
+        load_data_recipe(write(tmp_path, data_alone + "[data.colour]\n"))

@@ -21,8 +21,8 @@ class Progress:
     On a terminal `rich` draws the bar; elsewhere a plain line is printed at most every five seconds and at the end.
     """
 
-    def __init__(self, title: str, total: int, completed: int, bar) -> None:
-        self.title, self.total, self.completed = title, total, completed
+    def __init__(self, title: str, total: int, completed: int, bar, *, percent: bool = False) -> None:
+        self.title, self.total, self.completed, self._percent = title, total, completed, percent
         self._bar = bar
         self._task = bar.add_task(title, total=total, completed=completed, note="") if bar else None
         self._began, self._start, self._last_line = time.monotonic(), completed, -float("inf")
@@ -46,20 +46,25 @@ class Progress:
             left = self.seconds_left()
             eta = f" | {format_duration(left)} left" if left is not None and completed < self.total else ""
             text = f" | {note}" if note else ""
-            print(f"{self.title} {completed}/{self.total}{text}{eta}", file=sys.stderr, flush=True)
+            done = f"{100 * completed // max(self.total, 1)} %" if self._percent else f"{completed}/{self.total}"
+            print(f"{self.title} {done}{text}{eta}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def progress(title: str, total: int, *, completed: int = 0) -> Iterator[Progress]:
-    """Yield a `Progress`. Output goes to standard error, so standard output stays a program's."""
+def progress(title: str, total: int, *, completed: int = 0, percent: bool = False) -> Iterator[Progress]:
+    """Yield a `Progress`. Output goes to standard error, so standard output stays a program's.
+
+    `percent` shows the finished share in place of numbers that tell a reader nothing, such as bytes.
+    """
     if not sys.stderr.isatty():
-        yield Progress(title, total, completed, None)
+        yield Progress(title, total, completed, None, percent=percent)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-               TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    done = TaskProgressColumn() if percent else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), done, TextColumn("{task.fields[note]}"),
+               TimeRemainingColumn())
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        yield Progress(title, total, completed, bar)
+        yield Progress(title, total, completed, bar, percent=percent)

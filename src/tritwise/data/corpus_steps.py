@@ -1,6 +1,6 @@
 """The steps from repositories to documents in their order: scatter, read, dedup, screen, split, order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from tritwise.config import CorpusRecipe, DataRecipe
 from tritwise.data import dedup
 from tritwise.data.contamination import TestSets, load_test_sets
 from tritwise.data.documents import DOCUMENTS, Document, part_file
-from tritwise.data.flow import Counts, Step, each_count
+from tritwise.data.flow import Counts, Step, each_count, sizes_of
 from tritwise.data.plan import SavedParts, partition_count, share_out
 from tritwise.data.read import Reader
 from tritwise.data.sources import Repository, find_repositories, fingerprint, scatter, trained_only
@@ -75,16 +75,19 @@ class Corpus:
         parts = SavedParts.save(self.work / f"plan-{_hash(self._sources_key())[:16]}.jsonl", plan.parts)
         self.read = self._step("read", self.part_count, partial(read_task, data, parts, self.work / SCATTERED,
                                                                 self.work / "read", stages),
-                               self._sources_key(), data.filters, data.secrets)
+                               self._sources_key(), data.filters, data.secrets,
+                               size=partial(stored_size, plan.parts, plan.tables, self.buckets))
         self.duplicates = self._dedup_steps()
         sets = self._test_sets()
         self.screen = self._step("screen", self.part_count,
                                  partial(_screen, data, self.work, self._dedup_folder(), sets is not None),
-                                 self._keys["dedup"], data.screening, data.secrets, sets)
+                                 self._keys["dedup"], data.screening, data.secrets, sets,
+                                 size=sizes_of(self._parts_in(self.work / "read")))
         self.split = self._step("split", 1, partial(_split, recipe, self.work, self.screen, plan.trained_only),
                                 self._keys["screen"], data.held_out_fraction, recipe.seed)
         self.order = self._step("order", self.part_count, partial(_order, recipe, self.work, self.out),
-                                self._keys["split"], data.order, recipe.seed)
+                                self._keys["split"], data.order, recipe.seed,
+                                size=sizes_of(self._parts_in(self.work / "screened")))
 
     def steps(self) -> list[Step]:
         """All of them, in their order."""
@@ -99,7 +102,7 @@ class Corpus:
 
     def parts(self) -> list[Path]:
         """The files of the documents."""
-        return [part_file(self.out / DOCUMENTS, number) for number in range(self.part_count)]
+        return self._parts_in(self.out / DOCUMENTS)
 
     def tally(self, work: Path) -> Tally:
         """What was kept and dropped; samples and replacements are those of the steps that made them."""
@@ -138,9 +141,13 @@ class Corpus:
         tally = add_tallies(counts["tally"] for counts in each_count(work, step))
         return sum_of(tally["kept"])[1] + dropped * sum(sum_of(each)[1] for each in tally["dropped"].values())
 
-    def _step(self, name: str, tasks: int, run: Any, *reads: Any) -> Step:
+    def _step(self, name: str, tasks: int, run: Any, *reads: Any, size: Callable[[int], int] | None = None) -> Step:
         self._keys[name] = _hash([name, VERSIONS[name], tasks, *reads])
-        return Step(name, tasks, run, self._keys[name])
+        return Step(name, tasks, run, self._keys[name], size=size)
+
+    def _parts_in(self, directory: Path) -> list[Path]:
+        return [part_file(directory, number) for number in range(self.part_count)]
+
 
     def _sources_key(self) -> list[Any]:
         data = self.recipe.data
@@ -153,8 +160,8 @@ class Corpus:
         self._keys["dedup"] = _hash(["dedup", VERSIONS["dedup"], self._keys["read"], settings, partitions])
         if not (settings.exact or settings.files or settings.repositories) or not self.part_count:
             return []
-        parts = [part_file(self.work / "read", number) for number in range(self.part_count)]
-        return [Step(f"dedup/{step.name}", step.tasks, step.run, self._keys["dedup"], step.needless)
+        parts = self._parts_in(self.work / "read")
+        return [Step(f"dedup/{step.name}", step.tasks, step.run, self._keys["dedup"], step.needless, step.size)
                 for step in dedup.steps(parts, self._dedup_folder(), settings, partitions)]
 
     def _dedup_folder(self) -> Path:
@@ -187,6 +194,11 @@ def load_sets(paths: Iterable[str], rules: Any) -> TestSets:
 def _hash(values: list[Any]) -> str:
     plain = [value.model_dump(mode="json") if hasattr(value, "model_dump") else value for value in values]
     return sha256_bytes(canonical_json(plain).encode())
+
+
+def stored_size(parts: Sequence[Sequence[Repository]], tables: Sequence[Repository], buckets: int, rank: int) -> int:
+    """Bytes of a part as its repositories are stored; of a bucket, its share of the tables."""
+    return sum(each.size for each in parts[rank]) if rank < len(parts) else sum(each.size for each in tables) // buckets
 
 
 def scatter_task(data: DataRecipe, tables: Sequence[Repository], scattered: Path, rank: int) -> Counts:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_file
+from tritwise.data.flow import moved
 from tritwise.data.languages import path_comment as comment_line
 
 # The directory of the parts of a corpus in a data directory.
@@ -129,6 +130,7 @@ def read_documents(path: Path, split: Split | None = None, *, facts: bool = True
                 raise TritwiseError(f"{path} does not hold documents of this version",
                                     why=f"its columns are {', '.join(file.schema_arrow.names)}")
             names = [f.name for f in fields(Document) if facts or f.name != "facts"]
+            texts = file.schema_arrow.get_field_index("text")
             for number in range(file.num_row_groups):
                 rows = None
                 if split is not None:  # most row groups have one split only, and the others' need not be read
@@ -139,6 +141,9 @@ def read_documents(path: Path, split: Split | None = None, *, facts: bool = True
                 table = file.read_row_group(number, columns=names)
                 table = table if rows is None else table.filter(rows)
                 yield from map(Document, *(table[name].to_pylist() for name in names))
+                stored = file.metadata.row_group(number)
+                columns = [stored.column(index) for index in range(stored.num_columns)]
+                moved(sum(column.total_compressed_size for column in columns), columns[texts].total_uncompressed_size)
     except FileNotFoundError:
         raise TritwiseError(f"{path} does not exist", why="the documents of a data stage were expected there",
                             fix="tritwise run RECIPE") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from tritwise.common.files import sha256_bytes
 from tritwise.config.data_sources import SourceSettings
 from tritwise.data.documents import Document
+from tritwise.data.flow import moved
 from tritwise.data.imports import extract_manifest
 from tritwise.data.languages import detect
 from tritwise.data.sources import (
@@ -47,13 +48,19 @@ class Reader:
     def repositories(self, repositories: Iterable[Repository]) -> Iterator[Document]:
         """Documents of repositories that can be read by themselves."""
         for repository in repositories:
-            yield from self._documents(repository.name, read_files(
+            documents = self._documents(repository.name, read_files(
                 repository, max_bytes=self.settings.max_bytes, broken=self.settings.broken_repository))
+            total = sum(document.size for document in documents)
+            for document in documents:
+                yield document  # and back when it has gone through the stages behind
+                moved(repository.size * document.size // max(total, 1), document.size if document.sha256 else 0)
 
     def bucket(self, scattered: Iterable[Path], number: int) -> Iterator[Document]:
         """Documents of the repositories whose rows were scattered into a bucket."""
         for repository, files in gather(scattered, number):
-            yield from self._documents(repository.name, files)
+            for document in self._documents(repository.name, files):
+                yield document
+                moved(0, document.size)  # how large a bucket is as it is stored, nobody knows
 
     def _documents(self, repository: str, files: Iterable[RawFile]) -> list[Document]:
         documents: list[Document] = []

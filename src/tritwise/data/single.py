@@ -13,9 +13,9 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import canonical_json, sha256_bytes, sha256_file
 from tritwise.config import DataRecipe
 from tritwise.data import dedup
-from tritwise.data.corpus_steps import SCATTERED, load_sets, read_task, scatter_task
+from tritwise.data.corpus_steps import SCATTERED, load_sets, read_task, scatter_task, stored_size
 from tritwise.data.documents import part_file, part_files
-from tritwise.data.flow import Counts, Step, counts_of, run_steps
+from tritwise.data.flow import Counts, Step, counts_of, run_steps, sizes_of
 from tritwise.data.plan import SavedParts, partition_count, share_out
 from tritwise.data.sources import find_repositories, fingerprint
 from tritwise.data.stages import (
@@ -49,12 +49,14 @@ def read_corpus(data: DataRecipe, out: Path, *, seed: int = 0, workers: int | No
     repositories = find_repositories(data.sources)
     tables = [repository for repository in repositories if repository.kind == "parquet"]
     rest = [repository for repository in repositories if repository.kind != "parquet"]
-    parts = SavedParts.save(out / WORK / "plan.jsonl", share_out(rest, seed, data.part_bytes))
+    planned = share_out(rest, seed, data.part_bytes)
+    parts = SavedParts.save(out / WORK / "plan.jsonl", planned)
     buckets = data.sources.buckets if tables else 0
     scattered = out / WORK / SCATTERED
     key = _key("read", fingerprint(repositories), data.sources, data.max_repository_bytes, data.part_bytes, seed)
     steps = [Step("scatter", len(tables), partial(scatter_task, data, tables, scattered), key)] if tables else []
-    steps.append(Step("read", len(parts) + buckets, partial(read_task, data, parts, scattered, out, []), key))
+    steps.append(Step("read", len(parts) + buckets, partial(read_task, data, parts, scattered, out, []), key,
+                      size=partial(stored_size, planned, tables, buckets)))
     return _finish(out, steps, workers)
 
 
@@ -65,7 +67,8 @@ def run_stage(name: str, corpus: Path, out: Path, data: DataRecipe, *, seed: int
     out = free_directory(out)
     stages = STAGES[name](data, seed, out / WORK)
     key = _key(name, _identity(sources), data, seed)
-    return _finish(out, [Step(name, len(sources), partial(_transform, sources, out, stages, data), key)], workers)
+    return _finish(out, [Step(name, len(sources), partial(_transform, sources, out, stages, data), key,
+                              size=sizes_of(sources))], workers)
 
 
 def dedup_corpus(corpus: Path, out: Path, data: DataRecipe, *, workers: int | None = None) -> Tally:
@@ -75,12 +78,12 @@ def dedup_corpus(corpus: Path, out: Path, data: DataRecipe, *, workers: int | No
     partitions = partition_count(sum(part.stat().st_size for part in sources), data.partitions)
     key = _key("dedup", _identity(sources), data.dedup, partitions)
     folder = out / WORK / key[:16]
-    steps = [Step(step.name, step.tasks, step.run, key, step.needless)
+    steps = [Step(step.name, step.tasks, step.run, key, step.needless, step.size)
              for step in dedup.steps(sources, folder, data.dedup, partitions)]
     run_steps(out / WORK, steps, workers=workers)
     shutil.copy(folder / "clusters.json", out / "clusters.json")
-    return _finish(out, [Step("dedup", len(sources), partial(_drop_duplicates, sources, out, folder, data), key)],
-                   workers)
+    return _finish(out, [Step("dedup", len(sources), partial(_drop_duplicates, sources, out, folder, data), key,
+                              size=sizes_of(sources))], workers)
 
 
 def free_directory(out: Path, work: str = WORK) -> Path:

@@ -18,7 +18,7 @@ from tritwise.data.corpus_steps import Corpus
 from tritwise.data.documents import Document, batches, document_text, part_files, path_comment, read_documents
 from tritwise.data.encoder import Encoder
 from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
-from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps
+from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps, sizes_of
 from tritwise.data.megatron import export_megatron
 from tritwise.data.shard_parts import open_shards, part_path
 from tritwise.data.shards import write_shard
@@ -45,7 +45,8 @@ class Tokens:
         self.training = Step("tokenizer", 1, partial(_make_tokenizer, recipe, out, corpus.parts(), training_bytes),
                              _key("tokenizer", keys))
         self.encoding = Step("tokens", corpus.part_count, partial(_encode_part, recipe, out, corpus.parts()),
-                             _key("tokens", [*keys, recipe.data.fim.model_dump(mode="json"), recipe.seed]))
+                             _key("tokens", [*keys, recipe.data.fim.model_dump(mode="json"), recipe.seed]),
+                             size=sizes_of(corpus.parts()))
 
     def steps(self) -> list[Step]:
         """Both, in their order."""
@@ -201,7 +202,8 @@ def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, *,
     parts, out = part_files(corpus), free_directory(out)
     key = sha256_bytes(canonical_json(["tokens", [sha256_file(part) for part in parts], _file_hash(str(tokenizer)),
                                        fim.model_dump(mode="json"), seed]).encode())
-    step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, seed, key), key)
+    step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, seed, key), key,
+                size=sizes_of(parts))
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     run_steps(work, [step], workers=workers)

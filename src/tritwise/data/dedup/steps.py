@@ -30,15 +30,20 @@ from tritwise.data.dedup.job import Job, Level
 from tritwise.data.dedup.keep import join_task, keep_task, text_keep_task, text_task
 from tritwise.data.dedup.pairs import pair_task
 from tritwise.data.dedup.signatures import band_task, signature_task
+from tritwise.data.flow import sizes_of
 
 
 class Step(NamedTuple):
-    """`run(rank)` does task `rank`, 0 to tasks - 1; it can be pickled. `needless` says that no task has to."""
+    """`run(rank)` does task `rank`, 0 to tasks - 1; it can be pickled. `needless` says that no task has to.
+
+    `size(rank)` is how many bytes of documents the task reads; None where tasks read none.
+    """
 
     name: str
     tasks: int
     run: Callable[[int], None]
     needless: Callable[[], bool] | None = None
+    size: Callable[[int], int] | None = None
 
 
 def steps(parts: Sequence[Path], folder: Path, recipe: DedupRecipe, partitions: int) -> list[Step]:
@@ -52,7 +57,7 @@ def steps(parts: Sequence[Path], folder: Path, recipe: DedupRecipe, partitions: 
     if not parts or partitions < 1:
         raise TritwiseError("there is nothing to deduplicate", why=f"{len(parts)} parts, {partitions} partitions")
     job = Job(tuple(Path(part) for part in parts), Path(folder), recipe, partitions)
-    result = [Step("signatures", len(parts), partial(signature_task, job))]
+    result = [Step("signatures", len(parts), partial(signature_task, job), size=sizes_of(job.parts))]
     if recipe.repositories:
         result += _near(job, "repositories")
     if recipe.exact:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tritwise.common.errors import TritwiseError
-from tritwise.data.flow.steps import Step, mark, prepare, run_task
+from tritwise.data.flow.steps import Step, mark, prepare, run_task, sent
+from tritwise.data.flow.watch import watched
 
 Executor = Literal["datatrove", "ray", "slurm"]
 # To start a process costs an executor seconds, a small task of ours takes milliseconds. So with fewer workers than
@@ -65,7 +66,7 @@ def run_steps(work: Path, steps: Sequence[Step], executor: Executor, *, workers:
         groups = _groups(ranks, workers)
         logs = Path(work).resolve() / "logs" / step.name
         # Which tasks are done is ours to know: datatrove's own marks know nothing of settings.
-        settings: dict[str, Any] = {"pipeline": [Tasks(Path(work).resolve(), step, groups)], "tasks": len(groups),
+        settings: dict[str, Any] = {"pipeline": [Tasks(Path(work).resolve(), sent(step), groups)], "tasks": len(groups),
                                     "workers": workers or -1, "skip_completed": False, "logging_dir": str(logs)}
         if executor == "slurm":
             settings["job_name"] = f"tritwise-{step.name.replace('/', '-')}"
@@ -74,9 +75,10 @@ def run_steps(work: Path, steps: Sequence[Step], executor: Executor, *, workers:
         except TypeError as error:
             raise TritwiseError(f"the {executor} executor does not take these options", why=str(error),
                                 fix="--option partition=NAME --option time=02:00:00 are what Slurm needs") from None
-        job.run()
-        if executor == "slurm":
-            _wait(job.job_id, [mark(work, step, rank) for rank in ranks])
+        with watched(work, step, ranks):
+            job.run()
+            if executor == "slurm":
+                _wait(job.job_id, [mark(work, step, rank) for rank in ranks])
         missing = [rank for rank in ranks if not mark(work, step, rank).exists()]
         if missing:
             raise TritwiseError(f"{step.name}: {len(missing)} of {step.tasks} tasks are not done",

@@ -2,15 +2,17 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.progress import Progress, progress
-from tritwise.data.flow.steps import Step, prepare, run_task
+from tritwise.data.flow.steps import Step, prepare, run_task, sent
+from tritwise.data.flow.watch import watched
 
 # A process is replaced after this many tasks, so that what libraries keep cannot grow with the corpus.
 _TASKS_A_PROCESS = 64
@@ -32,13 +34,26 @@ def run_steps(work: Path, steps: Sequence[Step], *, workers: int | None = None) 
             if step.needless is not None and step.needless():
                 continue
             ranks = prepare(work, step)
-            with progress(step.name, step.tasks, completed=step.tasks - len(ranks)) as bar:
+            with watched(work, step, ranks):
                 if min(workers, len(ranks)) <= 1:
                     for rank in ranks:
                         run_task(work, step, rank)
-                        bar.update(bar.completed + 1)
                 else:
-                    pool.run(work, step, ranks, bar)
+                    pool.run(work, step, ranks)
+
+
+def _end_with_parent() -> None:
+    """See to it that a worker ends at once when the process that gives it tasks was killed.
+
+    Else it would wait for the next task for ever, with all its memory.
+    """
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        wait_for_end([parent.sentinel])
+        os._exit(1)  # as if killed itself: nothing is written in part
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class _Pool:
@@ -59,12 +74,13 @@ class _Pool:
         if self._pool is None:
             # Not forked: libraries here have threads of their own. max_tasks_per_child needs spawned processes too.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, max_tasks_per_child=_TASKS_A_PROCESS)
+            self._pool = ProcessPoolExecutor(self.workers, context, _end_with_parent,
+                                             max_tasks_per_child=_TASKS_A_PROCESS)
         return self._pool
 
-    def run(self, work: Path, step: Step, ranks: Sequence[int], bar: Progress) -> None:
+    def run(self, work: Path, step: Step, ranks: Sequence[int]) -> None:
         """The given tasks of a step, no more handed out at once than there are processes."""
-        pool = self._started()
+        pool, step = self._started(), sent(step)
         waiting = iter(ranks)
         running: set[Future] = {pool.submit(run_task, work, step, rank) for rank in islice(waiting, self.workers)}
         try:
@@ -72,7 +88,6 @@ class _Pool:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     future.result()
-                    bar.update(bar.completed + 1)
                     if (rank := next(waiting, None)) is not None:
                         running.add(pool.submit(run_task, work, step, rank))
         except BrokenProcessPool:

@@ -15,9 +15,10 @@ from typing import Any
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, read_json
+from tritwise.data.flow.meter import metered
 
 Counts = dict[str, Any]
-DONE = "done"
+DONE, RUNNING = "done", "running"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -27,7 +28,8 @@ class Step:
 
     `run` can be pickled, reads nothing that another task of this step writes, writes each file whole or not at all,
     and gives the same bytes whenever it is called. `key` changes with everything that decides them. `needless` says,
-    when the steps before are done, that no task has anything to do.
+    when the steps before are done, that no task has anything to do. `size`, called when they are done, too, says about
+    how many bytes task `rank` will say that it has `moved`; None where all tasks count as one.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Step:
     run: Callable[[int], Counts | None]
     key: str
     needless: Callable[[], bool] | None = None
+    size: Callable[[int], int] | None = None
 
 
 def mark(work: Path, step: Step, rank: int) -> Path:
@@ -42,15 +45,21 @@ def mark(work: Path, step: Step, rank: int) -> Path:
     return work / DONE / step.name / f"{rank:05}.json"
 
 
+def running_directory(work: Path, step: Step) -> Path:
+    """Where running tasks say how far they are (`meter`), each in a file with its number."""
+    return work / RUNNING / step.name
+
+
 def run_task(work: Path, step: Step, rank: int) -> Counts:
-    """Do one task unless it is done; returns its mark: `counts` and `seconds`."""
+    """Do one task unless it is done; returns its mark: `counts`, `seconds`, and bytes of `text` that were moved."""
     path = mark(work, step, rank)
     if path.exists():
         return read_json(path, what="the mark of a finished task")
-    with needs_room(work, step.name):
+    with needs_room(work, step.name), metered(running_directory(work, step) / path.stem) as meter:
         began = time.perf_counter()
         counts = step.run(rank) or {}
-        record = {"key": step.key, "counts": counts, "seconds": round(time.perf_counter() - began, 3)}
+        record = {"key": step.key, "counts": counts, "seconds": round(time.perf_counter() - began, 3),
+                  "text": meter.text}
         atomic_write_json(path, record)
     return record
 
@@ -78,6 +87,7 @@ def prepare(work: Path, step: Step) -> list[int]:
     foreign = set(known) - set(marks.values())
     if foreign or any(read_json(path, what="the mark of a finished task").get("key") != step.key for path in known):
         shutil.rmtree(home)
+    shutil.rmtree(running_directory(work, step), ignore_errors=True)  # what killed tasks said
     return [rank for rank, path in marks.items() if not path.exists()]
 
 
@@ -87,6 +97,16 @@ def each_count(work: Path, step: Step) -> Iterator[Counts]:
     Raises TritwiseError when one is not done.
     """
     return (record["counts"] for record in _records(work, step))
+
+
+def sizes_of(paths: Sequence[Path]) -> Callable[[int], int]:
+    """`Step.size` for tasks that each read one of the files."""
+    return lambda rank: paths[rank].stat().st_size
+
+
+def sent(step: Step) -> Step:
+    """What a task's process needs of a step; the rest is for the one that hands out tasks, and need not be pickled."""
+    return replace(step, needless=None, size=None)
 
 
 def counts_of(work: Path, step: Step) -> list[Counts]:

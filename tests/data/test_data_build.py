@@ -12,9 +12,12 @@ import pytest
 from small_library import build_here, copy_library, make_recipe
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import sha256_file
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
-from tritwise.data import document_text, load_documents, load_tokenizer, open_shards, path_comment
+from tritwise.data import build, document_text, load_documents, load_tokenizer, open_shards, path_comment
+from tritwise.data.corpus_steps import Corpus, Plan
 from tritwise.data.fim import known_fim_ids, restore
+from tritwise.data.flow import run_steps
 from tritwise.data.token_steps import recipe_hash
 
 IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
@@ -227,3 +230,36 @@ def test_nothing_left_to_train_on_says_what_dropped_it(tmp_path):
     (tmp_path / "repositories" / "a" / "x.py").write_text("x\n")
     with pytest.raises(TritwiseError, match="min_bytes 1"):
         build_here(make_recipe(sources={"paths": [str(tmp_path / "repositories")]}), tmp_path / "out")
+
+
+def test_paths_of_a_recipe_hold_in_other_working_directories(built, library, tmp_path, monkeypatch):
+    """Tasks are carried to machines and processes that were started elsewhere."""
+    directory, _, _ = built
+    monkeypatch.chdir(directory)
+    relative = make_recipe(sources={"paths": [os.path.relpath(library / "json")]}, held_out_fraction=0.0)
+    relative = relative.model_validate(relative.model_dump() | {"tokenizer": {"file": "tokenizer.json"}})
+
+    def elsewhere(work, steps):
+        with monkeypatch.context() as moved:
+            moved.chdir("/")
+            run_steps(work, steps, workers=1)
+
+    report = build(relative, tmp_path / "data", run=elsewhere)
+    assert report.train.files > 0
+    assert report.tokenizer_hash == sha256_file(directory / "tokenizer.json")
+
+
+def test_another_quality_model_of_the_same_name_screens_again(library, tmp_path):
+    model = tmp_path / "model.npz"
+    recipe = make_recipe(sources={"folders": [str(library / "json")]},
+                         screening={"quality_model": str(model), "check_syntax": False})
+
+    def key(content: bytes) -> str:
+        model.write_bytes(content)
+        return Corpus(recipe, tmp_path / "out", Plan.of(recipe)).screen.key
+
+    assert key(b"one") != key(b"other")
+    assert key(b"one") == key(b"one")
+    model.unlink()
+    with pytest.raises(TritwiseError, match=r"model\.npz does not exist"):
+        Corpus(recipe, tmp_path / "out", Plan.of(recipe))

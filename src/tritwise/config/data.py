@@ -19,7 +19,7 @@ class ScreeningRecipe(Settings):
     syntax: SyntaxSettings = SyntaxSettings()
     check_heuristics: bool = True
     heuristics: HeuristicSettings = HeuristicSettings()
-    # A quality model (`tritwise data quality-train`); files that score below the minimum are dropped.
+    # A quality model (`tritwise data quality train`); files that score below the minimum are dropped.
     quality_model: str | None = None
     min_quality: Fraction = 0.5
 

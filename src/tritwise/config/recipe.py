@@ -110,6 +110,17 @@ class CorpusRecipe(Settings):
     data: DataRecipe
     tokenizer: TokenizerRecipe = TokenizerRecipe()
 
+    def with_absolute_paths(self) -> "CorpusRecipe":
+        """The same recipe for tasks that run in other working directories. No name in it changes."""
+        values = self.model_dump()
+        data = values["data"]
+        for holder, name in ((data["sources"], "paths"), (data["sources"], "folders"), (values["tokenizer"], "file"),
+                             (data["decontamination"], "sets"), (data["screening"], "quality_model")):
+            given = holder[name]
+            if given is not None:
+                holder[name] = _absolute(given) if isinstance(given, str) else tuple(map(_absolute, given))
+        return type(self).model_validate(values)
+
 
 class Recipe(CorpusRecipe):
     """The whole way. `model` holds Hugging Face keys that all variants share; `vocab_size` may be left out."""
@@ -152,6 +163,10 @@ AnyRecipe = TypeVar("AnyRecipe", bound=CorpusRecipe)
 def load_recipe(path: str | Path) -> Recipe:
     """Read and check a recipe file."""
     return _validated(Recipe, _read(path), path)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def load_data_recipe(path: str | Path) -> CorpusRecipe:

@@ -94,7 +94,7 @@ def build(recipe: CorpusRecipe, out: Path, *, run: Runner | None = None) -> Buil
     TritwiseError when the source is missing, when everything is filtered out, when there are too few repositories to
     hold one out, or when the training text cannot fill the vocabulary.
     """
-    out = Path(out).absolute()  # tasks may run in other working directories
+    out, recipe = Path(out).absolute(), recipe.with_absolute_paths()  # tasks may run in other working directories
     work = out / WORK
     plan = Plan.of(recipe)
     with needs_room(work, "the plan"):

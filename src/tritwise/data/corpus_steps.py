@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes
+from tritwise.common.files import atomic_write_json, canonical_json, read_json, sha256_bytes, sha256_file
 from tritwise.config import CorpusRecipe, DataRecipe
 from tritwise.data import dedup
 from tritwise.data.contamination import TestSets, load_test_sets
@@ -81,7 +81,7 @@ class Corpus:
         sets = self._test_sets()
         self.screen = self._step("screen", self.part_count,
                                  partial(_screen, data, self.work, self._dedup_folder(), sets is not None),
-                                 self._keys["dedup"], data.screening, data.secrets, sets,
+                                 self._keys["dedup"], data.screening, _model_hash(data), data.secrets, sets,
                                  size=sizes_of(self._parts_in(self.work / "read")))
         self.split = self._step("split", 1, partial(_split, recipe, self.work, self.screen, plan.trained_only),
                                 self._keys["screen"], data.held_out_fraction, recipe.seed)
@@ -189,6 +189,16 @@ def load_sets(paths: Iterable[str], rules: Any) -> TestSets:
         except TritwiseError:  # it is a test set itself
             pass
     return TestSets.build(load_test_sets(paths), rules)
+
+
+def _model_hash(data: DataRecipe) -> str | None:
+    model = data.screening.quality_model
+    if model is None:
+        return None
+    if not Path(model).is_file():
+        raise TritwiseError(f"{model} does not exist", why="data.screening.quality_model names it",
+                            fix="tritwise data quality train")
+    return sha256_file(Path(model))
 
 
 def _hash(values: list[Any]) -> str:

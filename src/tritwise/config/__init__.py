@@ -16,7 +16,7 @@ from tritwise.config.recipe import (
 from tritwise.config.rope import RopeScaling
 
 __all__ = [
-    "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "ParameterCount",
-    "PackingSettings", "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
+    "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "PackingSettings",
+    "ParameterCount", "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
     "VariantRecipe", "load_data_recipe", "load_recipe",
 ]

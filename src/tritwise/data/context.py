@@ -1,4 +1,4 @@
-"""Fill-in-the-middle at context level (arXiv 2207.14255, section 4.4; SantaCoder, StarCoder): windows first, turning after.
+"""Fill-in-the-middle at context level (arXiv 2207.14255, section 4.4; SantaCoder, StarCoder): first windows.
 
 Texts are cut where windows end. What a window has of a text is turned on its own, or stays as it is, decided by
 `fim.is_turned`; so begin, hole and end of a turned text always stand in one window. The three control tokens and the
@@ -65,7 +65,7 @@ class TokenBytes:
         tokens = [self._bytes.get(id_, b"") for id_ in ids.tolist()]
         if b"".join(tokens) != text:
             raise TritwiseError("the tokenizer cannot be used for turning at context level",
-                                why="its tokens do not spell the bytes of a text, so it is unknown where windows cut it",
+                                why="its tokens do not spell the bytes of a text, so where windows cut it is unknown",
                                 fix='data.fim.level = "document", or a byte-level tokenizer without a normalizer')
         return np.cumsum([len(token) for token in tokens], dtype=np.int64)
 

@@ -26,7 +26,8 @@ _CHUNK = 1 << 22
 def export_megatron(source: TokenShard | TokenStream, out: Path) -> tuple[Path, Path]:
     """Write OUT.bin and OUT.idx, each whole or not at all, and return their paths.
 
-    Raises TritwiseError for a document, or an id, that Megatron's 32-bit numbers do not hold, and for shards of windows.
+    Raises TritwiseError for a document, or an id, that Megatron's 32-bit numbers do not hold, and for shards of
+    windows.
     """
     stream = source if isinstance(source, TokenStream) else join_shards((source,))
     if stream.windows is not None:

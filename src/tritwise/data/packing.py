@@ -1,4 +1,4 @@
-"""Best-fit packing: documents into windows of one length, with as few of them cut as can be (arXiv 2404.10830, section 2).
+"""Best-fit packing: documents into windows of one length, as few cut as can be (arXiv 2404.10830, section 2).
 
 Documents longer than a window are cut into windows and a rest. What fits is then packed by best-fit decreasing: the
 longest first, each into the window that has the least room left for it, or into a new one. The rest of each window is
@@ -7,7 +7,7 @@ padding. Ids wait in a file meanwhile: in memory are two numbers a piece.
 
 import heapq
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +105,9 @@ class Spool:
     def __init__(self, directory: Path, dtype: np.dtype) -> None:
         self._dtype = dtype
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (closed in __exit__)
-        self.lengths: list[int] = []
-        self.groups: list[int] = []
+        self._lengths: list[int] = []
+        self._groups: list[int] = []
+        self._is_open: list[bool] = []
 
     def __enter__(self) -> "Spool":
         return self
@@ -114,34 +115,29 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, ids: NDArray[np.integer], group: int) -> None:
-        """The next piece; `group` is the number of its repository."""
+    def add(self, ids: NDArray[np.integer], group: int, *, is_open: bool = False) -> None:
+        """The next piece. `group` is the number of its repository; behind an open one its text goes on: it has a window
+        of its own, for what stood behind it there would be taken for that text."""
         self._file.write(ids.astype(self._dtype).tobytes())
-        self.lengths.append(len(ids))
-        self.groups.append(group)
+        self._lengths.append(len(ids))
+        self._groups.append(group)
+        self._is_open.append(is_open)
 
     def windows(self, window: int, padding: int, *, keep_neighbours: bool) -> Iterator[NDArray[np.integer]]:
         """The pieces, packed: those of a window one after the other, and its padding as one of its own behind them."""
         self._file.flush()
-        ids = np.memmap(self._file, dtype=self._dtype, mode="r") if self.lengths else np.empty(0, self._dtype)
-        lengths = np.array(self.lengths, dtype=np.int64)
+        ids = np.memmap(self._file, dtype=self._dtype, mode="r") if self._lengths else np.empty(0, self._dtype)
+        lengths = np.array(self._lengths, dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
-        counts = neighbours(self.lengths, self.groups, window) if keep_neighbours else [1] * len(lengths)
+        sizes = np.where(np.array(self._is_open, dtype=bool), window, lengths)
+        counts = neighbours(sizes.tolist(), self._groups, window) if keep_neighbours else [1] * len(lengths)
         firsts = np.cumsum([0, *counts])[:-1]
-        units = np.add.reduceat(lengths, firsts) if len(lengths) else lengths
+        units = np.add.reduceat(sizes, firsts) if len(sizes) else sizes
         for members in best_fit(units, window):
+            left = window
             for unit in members:
                 for piece in range(firsts[unit], firsts[unit] + counts[unit]):
                     yield ids[starts[piece]:starts[piece] + lengths[piece]]
-            left = window - int(units[members].sum())
+                    left -= int(lengths[piece])
             if left:
                 yield np.full(left, padding, dtype=self._dtype)
-
-
-def crossings(lengths: Iterable[int], window: int) -> int:
-    """How many documents would be cut, were they one after the other and windows cut from that stream's start on."""
-    place = cut = 0
-    for length in lengths:
-        cut += place // window != (place + length - 1) // window
-        place += length
-    return cut

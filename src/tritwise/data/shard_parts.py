@@ -98,8 +98,7 @@ def _facts_of(shard: Path) -> Path:
 
 
 def _again(directory: Path) -> str:
-    return (f"move {directory} away and make it again: tritwise run RECIPE, tritwise data build RECIPE, or "
-            "tritwise data tokens, as it was made")
+    return f"move {directory} away and repeat the command that made it (tritwise run, tritwise data build or tokens)"
 
 
 def _read_index(directory: Path, split: str) -> dict[str, Any]:
@@ -107,11 +106,11 @@ def _read_index(directory: Path, split: str) -> dict[str, Any]:
     if not path.is_file():
         raise TritwiseError(f"{path} does not exist",
                             why=f"it says how many parts the split {split} has, and is written when all are there",
-                            fix="give the command that makes them again, if it was stopped; else " + _again(directory))
+                            fix=f"repeat the command that made it; if that had ended, move {directory} away first")
     index = read_json(path, what="the index of a split")
     types = {"format": str, "parts": list, "documents": int, "tokens": int}
     if (not isinstance(index, dict) or index.keys() != types.keys() or index["format"] != _FORMAT
-            or any(type(index[key]) is not kind for key, kind in types.items())):
+            or not index["parts"] or any(type(index[key]) is not kind for key, kind in types.items())):
         raise TritwiseError(f"{path} does not describe the parts of a split", fix=_again(directory))
     return index
 
@@ -180,14 +179,19 @@ def join_shards(shards: tuple[TokenShard, ...]) -> TokenStream:
     """One stream of open shards. Raises TritwiseError when they are not of one tokenizer, or their windows differ."""
     first = shards[0]
     for shard in shards[1:]:
-        if (shard.tokenizer_hash, shard.vocab_size) != (first.tokenizer_hash, first.vocab_size):
-            raise TritwiseError(f"{shard.path} has another tokenizer than {first.path}",
-                                why="one id would mean two texts", fix="make both with the same tokenizer.file")
+        check_tokenizer(first, shard)
         if shard.windows != first.windows:
             raise TritwiseError(f"{shard.path} has other windows than {first.path}",
                                 why=f"{_described(shard.windows)} and {_described(first.windows)}",
                                 fix="make both with the same data.packing")
     return TokenStream(shards, first.ids if len(shards) == 1 else JoinedIds([shard.ids for shard in shards]))
+
+
+def check_tokenizer(first: TokenShard, other: TokenShard) -> None:
+    """Raise TritwiseError unless two shards have the ids of one tokenizer."""
+    if (other.tokenizer_hash, other.vocab_size) != (first.tokenizer_hash, first.vocab_size):
+        raise TritwiseError(f"{other.path} has another tokenizer than {first.path}",
+                            why="one id would mean two texts", fix="make both with the same tokenizer.file")
 
 
 def _described(windows: Windows | None) -> str:

@@ -143,7 +143,7 @@ class TokenShard(NamedTuple):
                                 why=f"document ends must rise to the number of ids, {facts['tokens']}")
         windows = Windows(facts["window"], facts["padding"]) if "window" in facts else None
         if windows is not None and not _ends_at_windows(ends, facts["tokens"], windows.size):
-            raise TritwiseError(f"{index} is damaged", why=f"a document goes over the end of a window of {windows.size}")
+            raise TritwiseError(f"{index} is damaged", why=f"a document stands in two windows of {windows.size}")
         # An empty file cannot be mapped.
         ids = np.memmap(path, dtype=dtype, mode="r") if facts["tokens"] else np.empty(0, dtype=dtype)
         return cls(path, ids, ends, facts["vocab_size"], facts["tokenizer_hash"], facts["recipe_hash"],

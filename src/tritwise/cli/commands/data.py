@@ -273,7 +273,8 @@ def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Settings = No
     _require("the stages of data")
     from tritwise.data.token_steps import encode_corpus
 
-    counts = encode_corpus(corpus, out, tokenizer, _settings(recipe).fim, workers=workers,
+    settings = _settings(recipe)
+    counts = encode_corpus(corpus, out, tokenizer, settings.fim, settings.packing, workers=workers,
                            seed=_seed(recipe) if seed is None else seed, megatron=megatron)
     if json:
         print_json(counts)

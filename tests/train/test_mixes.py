@@ -219,7 +219,7 @@ def test_sources_of_another_tokenizer_and_missing_or_small_ones_are_refused_by_n
         mix_key(MixSettings.model_validate(mix_of(corpora)))
     shard(corpora / "english" / "train-00000.ds", 200, 60)
     shard(corpora / "chinese.ds", 400, 9)
-    with pytest.raises(TritwiseError, match="source chinese cannot be used: .* holds 9 tokens, too few"):
+    with pytest.raises(TritwiseError, match=r"source chinese cannot be used: .* holds 9 tokens, too few"):
         open_order(recipe_of(mix_of(corpora)), corpora / "data")
 
 

@@ -7,20 +7,14 @@ import subprocess
 import sys
 import sysconfig
 from dataclasses import asdict
-from functools import partial
-from itertools import pairwise
 
-import numpy as np
 import pytest
-from small_library import STDLIB, build_here, copy_library, make_recipe
+from small_library import build_here, copy_library, make_recipe
 
 from tritwise.common.errors import TritwiseError
-from tritwise.config import PackingSettings
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
-from tritwise.data import build, document_text, load_documents, load_tokenizer, open_shards, path_comment
-from tritwise.data.context import restore_window
+from tritwise.data import document_text, load_documents, load_tokenizer, open_shards, path_comment
 from tritwise.data.fim import known_fim_ids, restore
-from tritwise.data.flow import run_steps
 from tritwise.data.token_steps import recipe_hash
 
 IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
@@ -110,104 +104,6 @@ def test_documents_in_both_fim_orders_are_restored_from_the_shard(library, tmp_p
     texts = [document_text(d) for d in load_documents(tmp_path / "out", "train")]
     assert len(stream) == sum(map(len, texts))
     assert all(text in stream for text in texts)
-
-
-WINDOW = 128
-PACKINGS = {
-    "best_fit": ({"method": "best_fit", "window": WINDOW}, "piece"),
-    "neighbours": ({"method": "best_fit", "window": WINDOW, "keep_neighbours": True}, "document"),
-    "context": ({"window": WINDOW}, "context"),
-    "context, best_fit": ({"method": "best_fit", "window": WINDOW}, "context"),
-}
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Three repositories of the library."""
-    root = tmp_path_factory.mktemp("few")
-    for name in ("json", "html"):
-        shutil.copytree(STDLIB / name, root / name / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "shlex").mkdir()
-    shutil.copy(STDLIB / "shlex.py", root / "shlex")
-    return root
-
-
-@pytest.fixture(scope="module", params=PACKINGS)
-def packed(request, few, tmp_path_factory):
-    """(data directory, report, recipe) of a build with stored windows."""
-    packing, level = PACKINGS[request.param]
-    recipe = make_recipe(sources={"paths": [str(few)]}, packing=packing, fim={"level": level}, held_out_fraction=0)
-    out = tmp_path_factory.mktemp("packed") / "data"
-    return out, build_here(recipe, out), recipe
-
-
-def test_windows_hold_every_training_file_byte_for_byte(packed):
-    directory, report, recipe = packed
-    tokenizer = load_tokenizer(directory / "tokenizer.json")
-    stream = open_shards(directory, "train")
-    assert stream.windows == (WINDOW + 1, IDS[END_OF_TEXT])
-    windows = np.array(stream.ids[:]).reshape(-1, WINDOW + 1)
-    assert len(windows) == report.train.windows
-    texts = [document_text(d) for d in load_documents(directory, "train")]
-
-    def decode(ids):
-        return tokenizer.decode(ids, skip_special_tokens=False)
-
-    if recipe.data.fim.level == "context":
-        pieces = [text for window in windows for text in restore_window(window, IDS[END_OF_TEXT],
-                                                                        known_fim_ids(tokenizer), decode)]
-        if recipe.data.packing.method == "concatenate":
-            assert "".join(pieces) == "".join(texts)
-        else:
-            assert all(any(piece in text for text in texts) for piece in pieces)
-        assert sorted("".join(pieces)) == sorted("".join(texts))
-        return
-    # Pieces of other levels have no order but that of their texts: the ids are those of a build without windows.
-    flat = recipe.model_copy(update={"data": recipe.data.model_copy(update={"packing": PackingSettings()})})
-    build_here(flat, directory.parent / "flat")
-    unpacked = np.array(open_shards(directory.parent / "flat", "train").ids[:])
-    assert report.train.tokens == len(unpacked)
-    whole = np.bincount(unpacked, minlength=700)
-    found = np.bincount(windows.ravel(), minlength=700)
-    found[IDS[END_OF_TEXT]] -= report.train.padding
-    assert found.tolist() == whole.tolist()
-
-
-def test_fewer_documents_are_cut_than_in_a_stream_and_padding_is_counted(packed):
-    directory, report, recipe = packed
-    counts, stream = report.train, open_shards(directory, "train")
-    assert counts.tokens + counts.padding == len(stream.ids) == counts.windows * (WINDOW + 1)
-    entries = [shard.document(number) for shard in stream.shards for number in range(len(shard.ends))]
-    assert sum(len(entry) for entry in entries if entry[0] == IDS[END_OF_TEXT]) == counts.padding
-    if recipe.data.packing.method == "best_fit":
-        assert counts.cut_documents <= counts.cut_if_concatenated
-    if recipe.data.fim.level == "document":
-        # Exactly those that no window holds.
-        flat = directory.parent / "whole"
-        build_here(recipe.model_copy(update={"data": recipe.data.model_copy(update={
-            "packing": PackingSettings()})}), flat)
-        lengths = [len(s.document(n)) for s in open_shards(flat, "train").shards for n in range(len(s.ends))]
-        assert counts.cut_documents == sum(length > WINDOW + 1 for length in lengths)
-        places = np.cumsum([0, *lengths])
-        assert counts.cut_if_concatenated == sum(a // (WINDOW + 1) != (b - 1) // (WINDOW + 1)
-                                                 for a, b in pairwise(places.tolist()))
-
-
-def test_a_turned_text_of_context_level_never_leaves_its_window(packed):
-    directory, _, recipe = packed
-    if recipe.data.fim.level != "context":
-        pytest.skip("only this level promises it")
-    for window in np.array(open_shards(directory, "train").ids[:]).reshape(-1, WINDOW + 1):
-        controls = [id_ for id_ in window.tolist() if id_ in {IDS[FIM_BEGIN], IDS[FIM_HOLE], IDS[FIM_END]}]
-        assert controls == [IDS[FIM_BEGIN], IDS[FIM_HOLE], IDS[FIM_END]] * (len(controls) // 3)
-
-
-def test_windows_do_not_depend_on_the_number_of_workers(packed, few, tmp_path):
-    directory, _, recipe = packed
-    build(recipe, tmp_path / "out", run=partial(run_steps, workers=2))
-    for file in directory.glob("train-*"):
-        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
-    assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
 
 
 def test_shards_name_the_recipe_but_not_where_the_source_lies(built, library):

@@ -1,5 +1,6 @@
 """Stored windows of a corpus: every byte of it, in windows that are whole, the same from any number of workers."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,7 +35,8 @@ def corpus(built, tmp_path_factory):
     """(a corpus of three parts, its texts, a tokenizer.json)."""
     directory, _, _ = built
     root = tmp_path_factory.mktemp("writing")
-    documents = [d for d in load_documents(directory, "train") if d.size < 20_000]
+    documents = [replace(d, text=d.text[:150 if number % 2 else None]) for number, d in enumerate(
+        d for d in load_documents(directory, "train") if d.size < 20_000)]  # every second one fits a window
     for number in range(3):
         save_documents(part_file(root / DOCUMENTS, number), documents[number * 8:number * 8 + 8])
     return root, [document_text(d) for d in documents[:24]], directory / "tokenizer.json"
@@ -91,7 +93,8 @@ def test_best_fit_cuts_no_document_that_a_window_holds_and_loses_none(written):
     counts, stream = written["stream"]
     documents = entries_of(stream)
     assert (counts["tokens"], "windows" in counts) == (sum(map(len, documents)), False)
-    fitting = sorted(document for document in documents if len(document) <= SIZE)
+    fitting = [document for document in documents if len(document) <= SIZE]
+    assert 8 < len(fitting) < len(documents)
     places = np.cumsum([0, *(len(document) for document in documents)]).tolist()
     for name in ("best_fit", "neighbours"):
         packed, shards = written[name]

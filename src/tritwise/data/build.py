@@ -24,10 +24,10 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, read_json, sha256_file
 from tritwise.config import CorpusRecipe
 from tritwise.data.corpus_steps import Corpus, Plan
-from tritwise.data.documents import DOCUMENTS
+from tritwise.data.documents import DOCUMENTS, part_file
 from tritwise.data.flow import Step, each_count, needs_room, run_steps, seconds_of
 from tritwise.data.funnel import funnel, language_table, rule_table
-from tritwise.data.shard_parts import split_index, write_split_index
+from tritwise.data.shard_parts import part_path, split_index, write_split_index
 from tritwise.data.tally import Tally, sum_of
 from tritwise.data.token_steps import SPLITS, Tokens
 from tritwise.data.writing import add_counts
@@ -119,11 +119,12 @@ def build(recipe: CorpusRecipe, out: Path, *, run: Runner | None = None) -> Buil
     tokens = Tokens(recipe, out, corpus)
     for split in SPLITS:  # what an earlier build said of its parts
         split_index(out, split).unlink(missing_ok=True)
-    run(work, tokens.steps())
+    hashing = Step("hashes", corpus.part_count, partial(_hash_part, out), tokens.encoding.key)
+    run(work, [*tokens.steps(), hashing])
     for split in SPLITS:
         write_split_index(out, split, corpus.part_count)
     _remove_strays(out, corpus)
-    report = _report(recipe, out, corpus, tokens, tally)
+    report = _report(recipe, out, corpus, tokens, hashing, tally)
     with needs_room(work, "the report"):
         atomic_write_json(out / REPORT_FILE, asdict(report))
     shutil.rmtree(work)
@@ -142,21 +143,32 @@ def _remove_strays(out: Path, corpus: Corpus) -> None:
             path.unlink()
 
 
-def _report(recipe: CorpusRecipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Tally) -> BuildReport:
+def _hash_part(out: Path, rank: int) -> dict[str, str]:
+    """SHA-256 of the files of a part, by their place in `out`."""
+    files = [part_file(out / DOCUMENTS, rank)]
+    for split in SPLITS:
+        shard = part_path(out, split, rank)
+        files += [shard.with_name(shard.name + suffix) for suffix in ("", ".index", ".json", ".metadata")]
+    return {file.relative_to(out).as_posix(): sha256_file(file) for file in files}
+
+
+def _report(recipe: CorpusRecipe, out: Path, corpus: Corpus, tokens: Tokens, hashing: Step,
+            tally: Tally) -> BuildReport:
     work = out / WORK
     splits = {split: add_splits([counts[split] for counts in each_count(work, tokens.encoding)])
               for split in SPLITS}
-    hashes = {file.relative_to(out).as_posix(): sha256_file(file) for file in sorted(out.rglob("*"))
-              if file.is_file() and work not in file.parents}
+    hashes = {name: digest for counts in each_count(work, hashing) for name, digest in counts.items()}
+    hashes |= {name: sha256_file(out / name)
+               for name in (TOKENIZER_FILE, *(split_index(out, split).name for split in SPLITS))}
     return BuildReport(
         recipe=recipe.name, seed=recipe.seed, vocab_size=tokens.vocab_size(),
         tokenizer_hash=hashes[TOKENIZER_FILE], recipe_hash=tokens.recipe_hash, train=splits["train"],
         held_out=splits["held_out"], held_out_repositories=tuple(sorted(corpus.held_out())),
         repositories={"found": corpus.repository_count(), "kept": tally["repositories"]}, funnel=funnel(tally),
         languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
-        licences=tally["licences"], redacted=tally["redacted"], hashes=hashes,
+        licences=tally["licences"], redacted=tally["redacted"], hashes=dict(sorted(hashes.items())),
         steps=[StepTime(name, sum(step.tasks for step in steps), sum(seconds_of(work, step) for step in steps), size)
-               for name, steps, size in [*corpus.timed(work), *tokens.timed(work)]])
+               for name, steps, size in [*corpus.timed(work), *tokens.timed(work), ("hashes", [hashing], 0)]])
 
 
 def add_splits(parts: Iterable[dict[str, Any]]) -> SplitCounts:

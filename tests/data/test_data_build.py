@@ -12,6 +12,7 @@ import pytest
 from small_library import build_here, copy_library, make_recipe
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import sha256_file
 from tritwise.config.tokens import END_OF_TEXT, FIM_BEGIN, FIM_END, FIM_HOLE, SPECIAL_TOKENS
 from tritwise.data import document_text, load_documents, load_tokenizer, open_shards, path_comment
 from tritwise.data.fim import known_fim_ids, restore
@@ -125,6 +126,8 @@ def test_the_report_counts_what_the_files_hold(built):
             len(documents), len(stream.ids), sum(shard.ends.size for shard in stream.shards))
         assert counts.bytes == sum(len(d.text.encode()) for d in documents)
         assert stream.tokenizer_hash == report.tokenizer_hash == report.hashes["tokenizer.json"]
+    assert report.hashes == {path.relative_to(directory).as_posix(): sha256_file(path)
+                             for path in directory.rglob("*") if path.is_file() and path.name != "report.json"}
     dropped = [d for d in rows if d.dropped_by]
     kept = report.train.files + report.held_out.files
     assert sum(rule["files"] for rule in report.rules) == len(dropped) == report.funnel[0]["files"] - kept

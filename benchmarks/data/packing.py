@@ -4,9 +4,9 @@
 
 Takes a data directory (`tritwise data build`) and writes its training documents anew in each way, in one process.
 `cut`: documents (at context level: files) that stand in more than one window. `one stream`: those that would if the
-same documents were concatenated and cut. `together`: of the files that fit a window with the next file, how many are in one with it; for document level, where a
-file is a document. MB are 10^6 bytes of
-files; processor time is that of reading, encoding and packing.
+same documents were concatenated and cut. `together`: of the files that fit a window with the next file, how many are in
+one with it; for document level, where a file is a document. MB are 10^6 bytes of files; processor time is that of
+reading, encoding and packing.
 """
 
 import argparse

@@ -152,6 +152,24 @@ def test_megatron_files_hold_the_ids_of_the_shards(made):
     assert (made / "tokens" / "train.idx").read_bytes().startswith(b"MMIDIDX")
 
 
+def test_tokens_are_packed_into_windows_as_the_recipe_says_and_the_table_counts_them(made, tmp_path, capsys):
+    (tmp_path / "r.toml").write_text('name = "r"\n[data]\npacking = {method = "best_fit", window = 64}\n'
+                                     'fim = {level = "context"}\n')
+    capsys.readouterr()
+    for name, options in (("json", ["--json"]), ("table", [])):
+        run("tokens", made / "order", tmp_path / name, "--tokenizer", made / "tokenizer.json", "--recipe",
+            tmp_path / "r.toml", "--workers", 1, *options)
+    text = capsys.readouterr().out
+    counts = json.loads(text[:text.index("}") + 1])
+    stream = open_shards(tmp_path / "table", "train")
+    assert stream.windows.size == 65
+    assert counts["windows"] * 65 == len(stream.ids) == counts["tokens"] + counts["padding"]
+    assert re.search(rf"windows +{counts['windows']:,}\b", text)
+    assert re.search(rf"padding +{100 * counts['padding'] / len(stream.ids):.2f} %", text)
+    assert re.search(rf"several windows +{counts['cut_documents']}, were they one stream "
+                     rf"{counts['cut_if_concatenated']}\b", text)
+
+
 def test_json_is_one_object_and_says_what_the_table_says(made, corpus, tmp_path, capsys):
     _, sets, recipe = corpus
     capsys.readouterr()

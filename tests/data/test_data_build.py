@@ -128,6 +128,8 @@ def test_the_report_counts_what_the_files_hold(built):
             len(documents), len(stream.ids), sum(shard.ends.size for shard in stream.shards))
         assert counts.bytes == sum(len(d.text.encode()) for d in documents)
         assert stream.tokenizer_hash == report.tokenizer_hash == report.hashes["tokenizer.json"]
+    assert report.hashes == {path.relative_to(directory).as_posix(): sha256_file(path)
+                             for path in directory.rglob("*") if path.is_file() and path.name != "report.json"}
     dropped = [d for d in rows if d.dropped_by]
     kept = report.train.files + report.held_out.files
     assert sum(rule["files"] for rule in report.rules) == len(dropped) == report.funnel[0]["files"] - kept

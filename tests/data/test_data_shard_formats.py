@@ -1,5 +1,6 @@
 """Shards in the hands of others: datatrove's writer and reader, Megatron's layout, parts as one stream."""
 
+import json
 import struct
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tritwise import TritwiseError
 from tritwise.data import TokenShard, export_megatron, open_shards, write_shard
-from tritwise.data.shard_parts import JoinedIds, part_path
+from tritwise.data.shard_parts import JoinedIds, part_path, split_index, write_split_index
 from tritwise.data.shards import _for_people
 
 DOCUMENTS = [np.array([5, 6, 7, 0]), np.array([8, 0]), np.array([299, 1, 0]), np.arange(40)]
@@ -19,6 +20,13 @@ BOTH_TYPES = pytest.mark.parametrize("vocab_size", [300, 70_000])
 def written(path, documents=DOCUMENTS, *, vocab_size=300, tokenizer="abc", recipe="r"):
     write_shard(path, documents, vocab_size=vocab_size, tokenizer_hash=tokenizer, recipe_hash=recipe)
     return TokenShard.open(path)
+
+
+def parts(directory, *contents):
+    """A split of these parts, with its index."""
+    for number, documents in enumerate(contents):
+        written(part_path(directory, "train", number), documents)
+    write_split_index(directory, "train", len(contents))
 
 
 @BOTH_TYPES
@@ -103,8 +111,7 @@ def test_an_export_for_megatron_has_the_bytes_of_datatroves_writer(vocab_size, t
 
 
 def test_all_parts_of_a_split_become_one_megatron_dataset(tmp_path):
-    written(part_path(tmp_path, "train", 0), DOCUMENTS[:1])
-    written(part_path(tmp_path, "train", 1), DOCUMENTS[1:])
+    parts(tmp_path, DOCUMENTS[:1], DOCUMENTS[1:])
     export_megatron(open_shards(tmp_path, "train"), tmp_path / "out")
     assert read_megatron(tmp_path / "out") == [document.tolist() for document in DOCUMENTS]
 
@@ -136,8 +143,7 @@ def test_joined_ids_slice_as_one_array(arrays, start, stop):
 
 
 def test_parts_follow_one_another_by_number(tmp_path):
-    for number in range(11):
-        written(part_path(tmp_path, "train", number), [np.array([number, number])])
+    parts(tmp_path, *([np.array([number, number])] for number in range(11)))
     stream = open_shards(tmp_path, "train")
     stream.verify()
     assert stream.ids[:].tolist() == [number for number in range(11) for _ in range(2)]
@@ -152,8 +158,7 @@ def test_a_split_of_one_shard_is_that_shard(tmp_path):
 
 
 def test_parts_that_do_not_belong_together_are_refused(tmp_path):
-    for number in range(3):
-        written(part_path(tmp_path, "train", number))
+    parts(tmp_path, *[DOCUMENTS] * 3)
     written(tmp_path / "train.ds")
     with pytest.raises(TritwiseError, match="two forms of the split train"):
         open_shards(tmp_path, "train")
@@ -164,16 +169,79 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path):
     written(part_path(tmp_path, "train", 2), tokenizer="other")
     with pytest.raises(TritwiseError, match=r"train-00002\.ds has another tokenizer"):
         open_shards(tmp_path, "train")
-    part_path(tmp_path, "train", 1).unlink()
-    with pytest.raises(TritwiseError, match=r"train-00001\.ds does not exist"):
+    written(part_path(tmp_path, "train", 2), DOCUMENTS[:2])
+    with pytest.raises(TritwiseError, match=r"train-00002\.ds is not the part that was written under this name"):
         open_shards(tmp_path, "train")
     with pytest.raises(TritwiseError, match=r"held_out\.ds\.json does not exist"):
         open_shards(tmp_path, "held_out")
 
 
-def test_a_damaged_part_is_found_by_reading_every_id(tmp_path):
+@pytest.mark.parametrize("number", range(4))
+def test_a_missing_part_is_named_with_what_to_do_be_it_the_first_or_the_last(number, tmp_path):
+    parts(tmp_path, *[DOCUMENTS] * 4)
+    part_path(tmp_path, "train", number).unlink()
+    with pytest.raises(TritwiseError, match=rf"train-0000{number}\.ds does not exist") as error:
+        open_shards(tmp_path, "train")
+    assert "has 4 parts, train.parts.json says" in error.value.why
+    assert f"move {tmp_path} away" in error.value.fix
+
+
+def test_with_all_parts_missing_the_first_and_their_number_are_named(tmp_path):
+    parts(tmp_path, *[DOCUMENTS] * 3)
+    for number in range(3):
+        part_path(tmp_path, "train", number).unlink()
+    with pytest.raises(TritwiseError, match=r"train-00000\.ds does not exist, and 2 others do not either"):
+        open_shards(tmp_path, "train")
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_truncated_part_is_named(number, tmp_path):
+    parts(tmp_path, *[DOCUMENTS] * 4)
+    path = part_path(tmp_path, "train", number)
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(TritwiseError, match=rf"train-0000{number}\.ds is truncated"):
+        open_shards(tmp_path, "train")
+
+
+def test_a_part_of_another_build_and_two_that_changed_places_are_refused(tmp_path):
+    parts(tmp_path, DOCUMENTS[:1], DOCUMENTS[1:2])
+    written(part_path(tmp_path, "train", 2))
+    with pytest.raises(TritwiseError, match=r"train-00002\.ds is no part of the split train"):
+        open_shards(tmp_path, "train")
+    parts(tmp_path, DOCUMENTS[1:2], DOCUMENTS[:1])
+    stated = split_index(tmp_path, "train").read_bytes()
+    parts(tmp_path, DOCUMENTS[:1], DOCUMENTS[1:2])
+    part_path(tmp_path, "train", 2).unlink()
+    split_index(tmp_path, "train").write_bytes(stated)
+    with pytest.raises(TritwiseError, match=r"train-00000\.ds is not the part"):
+        open_shards(tmp_path, "train")
+
+
+def test_parts_without_their_index_are_an_unfinished_split(tmp_path):
     written(part_path(tmp_path, "train", 0))
-    written(part_path(tmp_path, "train", 1))
+    with pytest.raises(TritwiseError, match=r"train\.parts\.json does not exist") as error:
+        open_shards(tmp_path, "train")
+    assert "written when all are there" in error.value.why
+    with pytest.raises(TritwiseError, match=r"train-00001\.ds\.json does not exist"):
+        write_split_index(tmp_path, "train", 2)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": "other"}, "does not describe"), ({"parts": []}, "does not describe"),
+    ({"extra": 1}, "does not describe"),
+    ({"tokens": 3}, "it says 3 tokens, its parts have 98"), ({"documents": True}, "does not describe"),
+    ({"documents": 9}, "it says 9 documents, its parts have 8")])
+def test_an_index_that_is_damaged_is_refused(change, message, tmp_path):
+    parts(tmp_path, DOCUMENTS, DOCUMENTS)
+    index = split_index(tmp_path, "train")
+    index.write_text(json.dumps(json.loads(index.read_text()) | change))
+    with pytest.raises(TritwiseError, match=r"train\.parts\.json") as error:
+        open_shards(tmp_path, "train")
+    assert message in str(error.value)
+
+
+def test_a_damaged_part_is_found_by_reading_every_id(tmp_path):
+    parts(tmp_path, DOCUMENTS, DOCUMENTS)
     content = bytearray(part_path(tmp_path, "train", 1).read_bytes())
     content[0] ^= 1
     part_path(tmp_path, "train", 1).write_bytes(content)

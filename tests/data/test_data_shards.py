@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import canonical_json, sha256_bytes
 from tritwise.data import TokenShard, write_shard
+from tritwise.data.shards import Windows
 
 DOCUMENTS = [np.array([5, 6, 7, 0]), np.array([8, 0]), np.array([299, 1, 0])]
 
@@ -81,8 +83,6 @@ def test_facts_that_are_not_ours_are_refused(change, shard):
 
 def test_ends_that_do_not_rise_are_refused_even_with_the_right_hash(shard):
     """A writer that is not ours can hash what it likes; order and total are checked on their own."""
-    from tritwise.common.files import canonical_json, sha256_bytes
-
     index = np.array([6, 4, 9], dtype="<u8").tobytes()
     shard.with_name("x.ds.index").write_bytes(index)
     file = shard.with_name("x.ds.json")
@@ -91,3 +91,33 @@ def test_ends_that_do_not_rise_are_refused_even_with_the_right_hash(shard):
     file.write_text(json.dumps(facts | {"facts_sha256": sha256_bytes(canonical_json(facts).encode())}))
     with pytest.raises(TritwiseError, match="must rise"):
         TokenShard.open(shard)
+
+
+def test_windows_are_named_in_the_facts_and_leave_the_other_files_as_they_are(tmp_path):
+    documents = [np.array([4, 5, 0]), np.array([6, 0]), np.array([7, 8, 9, 7]), np.array([0])]
+    for name, windows in (("x.ds", Windows(5, 0)), ("y.ds", None)):
+        write_shard(tmp_path / name, documents, vocab_size=300, tokenizer_hash="", recipe_hash="r", windows=windows)
+    assert TokenShard.open(tmp_path / "x.ds").windows == Windows(5, 0)
+    assert TokenShard.open(tmp_path / "y.ds").windows is None
+    for suffix in ("", ".index", ".metadata"):
+        assert (tmp_path / f"x.ds{suffix}").read_bytes() == (tmp_path / f"y.ds{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize(("lengths", "message"), [([3, 3], "document 1 goes over the end"),
+                                                   ([3], "not a whole number")])
+def test_what_does_not_fill_windows_is_not_written_as_such(lengths, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_shard(tmp_path / "x.ds", [np.ones(length, dtype=int) for length in lengths], vocab_size=300,
+                    tokenizer_hash="", recipe_hash="r", windows=Windows(5, 0))
+
+
+@pytest.mark.parametrize("change", [{"window": 4}, {"window": 0}, {"window": -5}, {"window": "5"}, {"padding": None}])
+def test_facts_of_windows_that_documents_do_not_keep_are_refused(change, tmp_path):
+    write_shard(tmp_path / "x.ds", [np.ones(5, dtype=int), np.ones(5, dtype=int)], vocab_size=300, tokenizer_hash="",
+                recipe_hash="r", windows=Windows(5, 0))
+    file = tmp_path / "x.ds.json"
+    facts = json.loads(file.read_text()) | change
+    del facts["facts_sha256"]
+    file.write_text(json.dumps(facts | {"facts_sha256": sha256_bytes(canonical_json(facts).encode())}))
+    with pytest.raises(TritwiseError, match=r"x\.ds\.(json|index) is damaged"):
+        TokenShard.open(tmp_path / "x.ds")

@@ -38,6 +38,17 @@ def test_the_page_holds_the_numbers():
     assert page.count("<section>") == 8
 
 
+def test_stored_windows_have_a_section_of_their_own():
+    split = {"tokens": 960, "bytes_per_token": 3.5, "windows": 10, "padding": 40, "cut_documents": 3,
+             "cut_if_concatenated": 17}
+    page = data_page(report(splits={"train": split, "held_out": split | {"windows": 0}}))
+    text = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert "Windows of the training windows 10 tokens of padding 40, 4.0" in text
+    assert "3 documents" in text
+    assert "17 documents" in text
+    assert page.count("<section>") == 9
+
+
 def test_nothing_that_comes_from_files_is_markup():
     base = report()
     graph = {"repository": HOSTILE, "folder": f"{HOSTILE}/", "language": HOSTILE, "order": [HOSTILE, "a"],

@@ -40,6 +40,23 @@ def test_loss_is_the_cross_entropy_of_the_logits(changes):
 
 
 @pytest.mark.parametrize("changes", CONFIGS)
+def test_ids_below_zero_are_left_out_of_the_loss_and_change_no_gradient(changes):
+    model = small(**changes)
+    ids = torch.randint(0, 61, (2, 12), generator=torch.Generator().manual_seed(1))
+    padded = ids.clone()
+    padded[0, 7:] = -1
+    model.loss(padded[:, :-1], padded[:, 1:]).backward()
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    # The mean over 6 and 11 targets, each row by itself.
+    loss = (6 * model.loss(ids[:1, :6], ids[:1, 1:7]) + 11 * model.loss(ids[1:, :-1], ids[1:, 1:])) / 17
+    torch.testing.assert_close(model.loss(padded[:, :-1], padded[:, 1:]), loss, rtol=1e-6, atol=0)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", CONFIGS)
 def test_every_parameter_gets_a_finite_gradient(changes):
     model = small(**changes)
     ids = torch.randint(0, 61, (3, 12), generator=torch.Generator().manual_seed(1))

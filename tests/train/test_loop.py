@@ -16,9 +16,12 @@ from safetensors.numpy import load_file
 
 from tritwise import TritwiseError
 from tritwise.common.errors import Interrupted
-from tritwise.config import Recipe
+from tritwise.config import DataRecipe, PackingSettings, Recipe
 from tritwise.data import build
+from tritwise.model import Decoder
 from tritwise.train import SampleOrder, latest_checkpoint, load_checkpoint_model, loop, train
+from tritwise.train.mixes import open_order
+from tritwise.train.samples import NO_TARGET
 
 STEPS = 12
 
@@ -128,7 +131,7 @@ def assert_equal_checkpoints(a: Path, b: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from tritwise.config import Recipe
+from tritwise.config import DataRecipe, PackingSettings, Recipe
 from tritwise.train import train
 train(Recipe.model_validate_json(sys.argv[1]), "ternary", Path(sys.argv[2]), Path(sys.argv[3]), threads=1)
 """
@@ -269,3 +272,40 @@ def test_a_mix_is_trained_on_resumed_bit_for_bit_and_reported(corpus, tmp_path, 
     other = Recipe.model_validate(recipe.model_dump() | {"mix": mix | {"stages": []}})
     with pytest.raises(TritwiseError, match="a run of other settings"):
         train(other, "ternary", corpus[1], tmp_path / "one", threads=1)
+
+
+@pytest.mark.parametrize("packing", [{"method": "best_fit", "window": 32},
+                                     {"method": "best_fit", "window": 32, "keep_neighbours": True},
+                                     {"window": 32}])
+def test_training_on_stored_windows_learns_and_takes_no_loss_on_padding(packing, corpus, tmp_path):
+    recipe = recipe_of(corpus[0])
+    data = recipe.data.model_copy(update={
+        "packing": PackingSettings.model_validate(packing),
+        "fim": recipe.data.fim.model_copy(update={"level": "piece" if "method" in packing else "context"})})
+    recipe = recipe.model_copy(update={"data": DataRecipe.model_validate(data.model_dump())})
+    report = build(recipe, tmp_path / "data")
+    assert report.train.windows > 0
+    order, _ = open_order(recipe, tmp_path / "data")
+    assert order.windows == report.train.windows
+    rows = order.rows(np.arange(order.windows))
+    assert int((rows == NO_TARGET).sum()) == report.train.padding > 0
+    assert int((rows != NO_TARGET).sum()) == report.train.tokens
+    train(recipe, "dense", tmp_path / "data", tmp_path / "out", threads=1)
+    values = losses(tmp_path / "out")
+    assert values[0] == pytest.approx(np.log(300), rel=0.05)
+    assert np.mean(values[-3:]) < values[0] - 0.5
+
+
+def test_micro_batches_with_padding_give_the_gradient_of_the_whole_batch(corpus):
+    recipe = recipe_of(corpus[0])
+    batch = torch.randint(0, 300, (4, 33), generator=torch.Generator().manual_seed(2))
+    batch[0, 5:], batch[3, 20:] = NO_TARGET, NO_TARGET
+    found = []
+    for size in (4, 2, 1):
+        model = Decoder(recipe.model_config_of("dense"))
+        model.initialise(torch.Generator().manual_seed(0))
+        step = recipe.train.model_copy(update={"micro_batch_size": size})
+        found.append(loop._optimizer_step(model, loop.make_optimizer(model, step), batch, step, 1))
+    for loss, norm in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-6)
+        assert norm == pytest.approx(found[0][1], rel=1e-4)

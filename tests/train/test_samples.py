@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritwise import TritwiseError
+from tritwise.data import open_shards, write_shard
+from tritwise.data.shard_parts import part_path, write_split_index
+from tritwise.data.shards import Windows
 from tritwise.train import SampleOrder
-from tritwise.train.samples import permute
+from tritwise.train.samples import NO_TARGET, permute, sample_order
 
 IDS = np.arange(10_000, dtype=np.uint16)
 
@@ -63,3 +66,38 @@ def test_a_shard_too_small_for_one_sample_is_refused_with_the_numbers():
 def test_a_batch_that_ranks_cannot_share_is_refused():
     with pytest.raises(TritwiseError, match="cannot be shared by 3 ranks"):
         SampleOrder(IDS, 32, seed=0).batch(0, 8, rank=0, world=3)
+
+
+# Windows of 5 ids in two parts: pieces, and padding (0) as a piece of its own.
+PARTS = [[[5, 6, 0], [0, 0], [7, 8, 9, 7, 8]], [[9, 9, 9, 0], [0], [5, 0], [6, 6, 0], [3, 0], [0, 0, 0]]]
+
+
+@pytest.fixture
+def windows(tmp_path):
+    for number, documents in enumerate(PARTS):
+        write_shard(part_path(tmp_path, "train", number), map(np.array, documents), vocab_size=300, tokenizer_hash="t",
+                    recipe_hash="r", windows=Windows(5, 0))
+    write_split_index(tmp_path, "train", len(PARTS))
+    return open_shards(tmp_path, "train")
+
+
+def test_stored_windows_are_the_samples_and_their_padding_is_no_target(windows):
+    order = sample_order(windows, 4, seed=3)
+    rows = order.rows(np.arange(2 * order.windows)).tolist()
+    expected = [[5, 6, 0, NO_TARGET, NO_TARGET], [7, 8, 9, 7, 8], [9, 9, 9, 0, NO_TARGET], [5, 0, 6, 6, 0],
+                [3, 0, NO_TARGET, NO_TARGET, NO_TARGET]]
+    for epoch in (rows[:5], rows[5:]):
+        assert sorted(epoch) == sorted(expected)
+    assert np.array_equal(order.batch(1, 4), np.array(rows[4:8]))
+
+
+def test_windows_of_another_length_than_the_trainings_are_refused_with_both(windows):
+    with pytest.raises(TritwiseError, match="holds windows of 5 tokens, not of 9") as error:
+        sample_order(windows, 8, seed=0)
+    assert error.value.fix == "train.sequence_length = 4, or data.packing.window = 8 and new shards"
+
+
+def test_a_stream_without_windows_is_cut_anywhere(tmp_path):
+    write_shard(tmp_path / "train.ds", [IDS], vocab_size=10_000, tokenizer_hash="t", recipe_hash="r")
+    order = sample_order(open_shards(tmp_path, "train"), 64, seed=7)
+    assert np.array_equal(order.batch(3, 4), SampleOrder(IDS, 64, seed=7).batch(3, 4))

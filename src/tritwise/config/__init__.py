@@ -1,7 +1,7 @@
 """Settings: `ModelConfig` (Hugging Face's key names) and `Recipe` (one TOML file for the whole way)."""
 
 from tritwise.config.data import DataRecipe
-from tritwise.config.data_tokens import FimSettings, MixSettings
+from tritwise.config.data_tokens import FimSettings, MixSettings, PackingSettings
 from tritwise.config.model import ModelConfig, ParameterCount, QuantizationConfig
 from tritwise.config.recipe import (
     CorpusRecipe,
@@ -16,7 +16,7 @@ from tritwise.config.recipe import (
 from tritwise.config.rope import RopeScaling
 
 __all__ = [
-    "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "ParameterCount",
-    "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
+    "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "PackingSettings",
+    "ParameterCount", "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
     "VariantRecipe", "load_data_recipe", "load_recipe",
 ]

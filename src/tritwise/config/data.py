@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tritwise.config.data_dedup import DedupRecipe
 from tritwise.config.data_rules import FilterSettings, SecretSettings
 from tritwise.config.data_screening import ContaminationSettings, HeuristicSettings, SyntaxSettings
 from tritwise.config.data_sources import SourceSettings
-from tritwise.config.data_tokens import FimSettings
+from tritwise.config.data_tokens import FimSettings, PackingSettings
 from tritwise.config.settings import Count, Fraction, Settings
 
 
@@ -47,6 +47,7 @@ class DataRecipe(Settings):
     # Whole repositories are held out, chosen by a seeded hash, until they hold this share of the bytes.
     held_out_fraction: Fraction = 0.03
     fim: FimSettings = FimSettings()
+    packing: PackingSettings = PackingSettings()
     # A repository is in memory as a whole; files behind this many kept bytes are dropped.
     max_repository_bytes: Count = 256_000_000
     # A part, what one task holds of a large corpus, is closed when its repositories have this many bytes as they are
@@ -55,3 +56,11 @@ class DataRecipe(Settings):
     # Tasks of the steps that are shuffled by key, at least: their memory falls with the number, and no result depends
     # on it. One for each 512 MiB of sources when that is more, up to 4096.
     partitions: Annotated[int, Field(ge=1, le=4096)] = 8
+
+    @model_validator(mode="after")
+    def _check_window(self) -> "DataRecipe":
+        stored = self.packing.method == "best_fit" or self.fim.level == "context"
+        if stored != (self.packing.window is not None):
+            raise ValueError("packing.window belongs to packing.method = 'best_fit' and to fim.level = 'context', and "
+                             "is needed there: as many tokens as train.sequence_length")
+        return self

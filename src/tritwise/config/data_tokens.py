@@ -1,4 +1,4 @@
-"""Settings of what happens to text on its way to tokens and to samples: fill-in-the-middle and mixes of sources."""
+"""Settings of what happens to text on its way to samples: fill-in-the-middle, packing, and mixes of sources."""
 
 from typing import Annotated, Literal
 
@@ -21,11 +21,39 @@ class FimSettings(Settings):
     rate: Fraction = 0.5
     # Share of the turned ones in SPM. DeepSeek-Coder trains PSM only, arXiv 2207.14255 half and half ("joint").
     spm_rate: Fraction = 0.0
-    # What is turned. "document": the whole file, as in the paper. "piece": a file of more than `max_document_chars`
-    # characters is cut at line ends into consecutive documents of at most that size, each turned on its own, so that a
-    # context window can hold a whole one (what turning at the level of contexts is for).
-    level: Literal["document", "piece"] = "piece"
+    # What is turned. "document": the whole file, as in the paper; windows then cut long ones wherever they end.
+    # "piece": a file of more than `max_document_chars` characters is cut at line ends into consecutive documents of at
+    # most that size, each turned on its own before packing. "context": at context level (arXiv 2207.14255, section 4.4;
+    # SantaCoder, StarCoder): files are cut where windows of `packing.window` end, and what a window has of a file is
+    # turned on its own. So begin, hole and end of a turned text stand in one window, whatever its size.
+    level: Literal["document", "piece", "context"] = "piece"
+    # Of level "piece" alone.
     max_document_chars: Count = 2000
+
+
+class PackingSettings(Settings):
+    """How training documents become windows of one length.
+
+    "concatenate": one after the other, in the order of their repositories; training cuts the stream wherever windows
+    end, at other places in each epoch. "best_fit": best-fit decreasing (arXiv 2404.10830): only documents longer than a
+    window are cut; what is left is put into windows by its length, each piece where it leaves the least room. The rest
+    of a window is padding, on which no loss is taken. Files of a repository no longer stand behind what they depend on
+    then, unless `keep_neighbours` is set.
+    """
+
+    method: Literal["concatenate", "best_fit"] = "concatenate"
+    # Tokens of a window that a model reads: train.sequence_length. Only windows that are stored have one: those of
+    # "best_fit", and of fim.level "context" with either method. They hold one token more, the last target.
+    window: Annotated[int, Field(ge=32)] | None = None
+    # Of "best_fit": what is packed is not a file but as many files of a repository, in their order, as one window
+    # holds. No more documents are cut, and dependencies stay in the window; more padding is left.
+    keep_neighbours: bool = False
+
+    @model_validator(mode="after")
+    def _check_neighbours(self) -> "PackingSettings":
+        if self.keep_neighbours and self.method != "best_fit":
+            raise ValueError("keep_neighbours belongs to method = 'best_fit'")
+        return self
 
 
 class MixSource(Settings):

@@ -138,6 +138,10 @@ class Recipe(CorpusRecipe):
             if variant.start is not None and self.tokenizer.file is None:
                 raise ValueError(f"variants.{name}.start is given, and tokenizer.file is not: a model's ids mean "
                                  "something with its own tokenizer only")
+        window = self.data.packing.window
+        if window is not None and window != self.train.sequence_length and self.mix is None:
+            raise ValueError(f"data.packing.window is {window}, and train.sequence_length "
+                             f"{self.train.sequence_length}: training reads one of these windows at a time")
         return self
 
     def model_config_of(self, variant: str) -> ModelConfig:

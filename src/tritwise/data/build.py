@@ -4,6 +4,7 @@
     tokenizer.json            trained on the training documents
     train-00000.ds            files dependencies first, a share of documents in FIM form; a shard for each part
     held_out-00000.ds         whole repositories that nothing else has seen, plain; one document a file
+    train.parts.json          how many parts there are, and the hash of each one's facts; held_out.parts.json
     report.json               counts, drops, duplicates, hashes, seconds
     work/                     what the steps leave for each other, removed at the end
 
@@ -13,7 +14,7 @@ Equal sources and recipe give equal bytes in all of them but for the seconds in 
 
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,13 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json, read_json, sha256_file
 from tritwise.config import CorpusRecipe
 from tritwise.data.corpus_steps import Corpus, Plan
-from tritwise.data.documents import DOCUMENTS
+from tritwise.data.documents import DOCUMENTS, part_file
 from tritwise.data.flow import Step, each_count, needs_room, run_steps, seconds_of
 from tritwise.data.funnel import funnel, language_table, rule_table
+from tritwise.data.shard_parts import part_path, split_index, write_split_index
 from tritwise.data.tally import Tally, sum_of
-from tritwise.data.token_steps import Tokens
+from tritwise.data.token_steps import SPLITS, Tokens
+from tritwise.data.writing import add_counts
 
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.json"
@@ -41,8 +44,10 @@ Runner = Callable[[Path, Sequence[Step]], None]
 class SplitCounts:
     """What a split holds.
 
-    `bytes` are the files' texts in UTF-8; `documents` are the shard's, each closed by <|end_of_text|>; and
-    `bytes_per_token` counts texts with their path comments over all ids, special tokens included (None: no tokens).
+    `bytes` are the files' texts in UTF-8; `documents` are those of the training, at context level what each window has
+    of a file; `tokens` are all ids but padding; and `bytes_per_token` counts texts with their path comments over them,
+    special tokens included (None: no tokens). Of stored windows, 0 without them: their number, ids of padding in them,
+    documents (at context level: files) that stand in more than one window, and that would if all were concatenated.
     """
 
     repositories: int
@@ -51,6 +56,10 @@ class SplitCounts:
     documents: int
     fim_documents: int
     tokens: int
+    windows: int
+    padding: int
+    cut_documents: int
+    cut_if_concatenated: int
     bytes_per_token: float | None
 
 
@@ -108,9 +117,14 @@ def build(recipe: CorpusRecipe, out: Path, *, run: Runner | None = None) -> Buil
         raise TritwiseError("no file is left to train on", why=f"the filters dropped all: {drops or 'none found'}",
                             fix="other data.sources, or wider data.filters")
     tokens = Tokens(recipe, out, corpus)
-    run(work, tokens.steps())
+    for split in SPLITS:  # what an earlier build said of its parts
+        split_index(out, split).unlink(missing_ok=True)
+    hashing = Step("hashes", corpus.part_count, partial(_hash_part, out), tokens.encoding.key)
+    run(work, [*tokens.steps(), hashing])
+    for split in SPLITS:
+        write_split_index(out, split, corpus.part_count)
     _remove_strays(out, corpus)
-    report = _report(recipe, out, corpus, tokens, tally)
+    report = _report(recipe, out, corpus, tokens, hashing, tally)
     with needs_room(work, "the report"):
         atomic_write_json(out / REPORT_FILE, asdict(report))
     shutil.rmtree(work)
@@ -129,27 +143,37 @@ def _remove_strays(out: Path, corpus: Corpus) -> None:
             path.unlink()
 
 
-def _report(recipe: CorpusRecipe, out: Path, corpus: Corpus, tokens: Tokens, tally: Tally) -> BuildReport:
+def _hash_part(out: Path, rank: int) -> dict[str, str]:
+    """SHA-256 of the files of a part, by their place in `out`."""
+    files = [part_file(out / DOCUMENTS, rank)]
+    for split in SPLITS:
+        shard = part_path(out, split, rank)
+        files += [shard.with_name(shard.name + suffix) for suffix in ("", ".index", ".json", ".metadata")]
+    return {file.relative_to(out).as_posix(): sha256_file(file) for file in files}
+
+
+def _report(recipe: CorpusRecipe, out: Path, corpus: Corpus, tokens: Tokens, hashing: Step,
+            tally: Tally) -> BuildReport:
     work = out / WORK
     splits = {split: add_splits([counts[split] for counts in each_count(work, tokens.encoding)])
-              for split in ("train", "held_out")}
-    hashes = {file.relative_to(out).as_posix(): sha256_file(file) for file in sorted(out.rglob("*"))
-              if file.is_file() and work not in file.parents}
+              for split in SPLITS}
+    hashes = {name: digest for counts in each_count(work, hashing) for name, digest in counts.items()}
+    hashes |= {name: sha256_file(out / name)
+               for name in (TOKENIZER_FILE, *(split_index(out, split).name for split in SPLITS))}
     return BuildReport(
         recipe=recipe.name, seed=recipe.seed, vocab_size=tokens.vocab_size(),
         tokenizer_hash=hashes[TOKENIZER_FILE], recipe_hash=tokens.recipe_hash, train=splits["train"],
         held_out=splits["held_out"], held_out_repositories=tuple(sorted(corpus.held_out())),
         repositories={"found": corpus.repository_count(), "kept": tally["repositories"]}, funnel=funnel(tally),
         languages=language_table(tally), rules=rule_table(tally), clusters=corpus.clusters(),
-        licences=tally["licences"], redacted=tally["redacted"], hashes=hashes,
+        licences=tally["licences"], redacted=tally["redacted"], hashes=dict(sorted(hashes.items())),
         steps=[StepTime(name, sum(step.tasks for step in steps), sum(seconds_of(work, step) for step in steps), size)
-               for name, steps, size in [*corpus.timed(work), *tokens.timed(work)]])
+               for name, steps, size in [*corpus.timed(work), *tokens.timed(work), ("hashes", [hashing], 0)]])
 
 
-def add_splits(parts: Sequence[dict[str, Any]]) -> SplitCounts:
+def add_splits(parts: Iterable[dict[str, Any]]) -> SplitCounts:
     """The counts of a split from those of its parts."""
-    sums = {name: sum(part[name] for part in parts)
-            for name in ("repositories", "files", "bytes", "documents", "fim_documents", "tokens", "encoded_bytes")}
+    sums = add_counts(parts)
     encoded = sums.pop("encoded_bytes")
     return SplitCounts(**sums, bytes_per_token=round(encoded / sums["tokens"], 4) if sums["tokens"] else None)
 

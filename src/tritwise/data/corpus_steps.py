@@ -32,7 +32,7 @@ from tritwise.data.stages import (
 from tritwise.data.tally import Tally, add_tallies, sum_of
 
 # Raised when the code of a step changes what it writes.
-VERSIONS = {"scatter": 1, "read": 2, "dedup": 1, "screen": 1, "split": 1, "order": 1}
+VERSIONS = {"scatter": 1, "read": 3, "dedup": 1, "screen": 2, "split": 1, "order": 1}
 HELD_OUT = "held_out.json"
 SCATTERED = "scattered"
 

@@ -1,7 +1,8 @@
-"""Fill-in-the-middle, before packing (arXiv 2401.14196, section 3.1.2; arXiv 2207.14255, section 3).
+"""Fill-in-the-middle (arXiv 2401.14196, section 3.1.2; arXiv 2207.14255, section 3).
 
-A file, or each of the consecutive pieces of it that fit a context window (`level`), is turned with probability `rate`,
-which is decided by a hash of (seed, content, number of the piece): a pure function of the data.
+What is turned with probability `rate` is a file, or each of the consecutive pieces of it that have at most so many
+characters, before packing; or what a context window has of it (`level`; the last is `context.py`). It is decided by a
+hash of (seed, content, number of the piece): a pure function of the data.
 
 A turned piece stands alone: what comes before it is closed with <|end_of_text|> as if the file ended there. So every
 training document begins either with text or with <|fim_begin|>, exactly as prompts do, and the only special token that
@@ -129,19 +130,34 @@ def turn(text: str, recipe: FimSettings, *, seed: int, key: str, header: int = 0
     """
     documents: list[Plain | Turned] = []
     run = ""
-    pieces = [text] if recipe.level == "document" else cut_at_line_ends(text, recipe.max_document_chars)
+    pieces = cut_at_line_ends(text, recipe.max_document_chars) if recipe.level == "piece" else [text]
     for number, piece in enumerate(pieces):
-        digest = hashlib.sha256(f"fim\0{seed}\0{key}\0{number}".encode()).digest()
-        if _uniform(digest, 0, 1 << 53) >= recipe.rate * (1 << 53):
+        digest = piece_hash(seed, key, number)
+        if not is_turned(digest, recipe):
             run += piece
             continue
         if run:
             documents.append(Plain(run))
             run = ""
-        fixed = min(header, len(piece)) if number == 0 else 0
-        first, second = sorted(fixed + _uniform(digest, which, len(piece) - fixed + 1) for which in (1, 2))
-        spm = _uniform(digest, 3, 1 << 53) < recipe.spm_rate * (1 << 53)
-        documents.append(Turned(piece[:first], piece[second:], piece[first:second], spm))
+        documents.append(turned(piece, digest, recipe, fixed=header if number == 0 else 0))
     if run:
         documents.append(Plain(run))
     return documents
+
+
+def piece_hash(seed: int, key: str, number: int) -> bytes:
+    """What decides about piece `number` of a file."""
+    return hashlib.sha256(f"fim\0{seed}\0{key}\0{number}".encode()).digest()
+
+
+def is_turned(digest: bytes, recipe: FimSettings) -> bool:
+    """Whether a piece with this hash is turned."""
+    return _uniform(digest, 0, 1 << 53) < recipe.rate * (1 << 53)
+
+
+def turned(piece: str, digest: bytes, recipe: FimSettings, *, fixed: int = 0) -> Turned:
+    """A piece in three parts; its first `fixed` characters stay in the prefix."""
+    fixed = min(fixed, len(piece))
+    first, second = sorted(fixed + _uniform(digest, which, len(piece) - fixed + 1) for which in (1, 2))
+    spm = _uniform(digest, 3, 1 << 53) < recipe.spm_rate * (1 << 53)
+    return Turned(piece[:first], piece[second:], piece[first:second], spm)

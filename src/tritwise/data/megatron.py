@@ -26,9 +26,14 @@ _CHUNK = 1 << 22
 def export_megatron(source: TokenShard | TokenStream, out: Path) -> tuple[Path, Path]:
     """Write OUT.bin and OUT.idx, each whole or not at all, and return their paths.
 
-    Raises TritwiseError for a document, or an id, that Megatron's 32-bit numbers do not hold.
+    Raises TritwiseError for a document, or an id, that Megatron's 32-bit numbers do not hold, and for shards of
+    windows.
     """
     stream = source if isinstance(source, TokenStream) else join_shards((source,))
+    if stream.windows is not None:
+        raise TritwiseError(f"{stream.shards[0].path} holds windows, which Megatron-LM would not keep",
+                            why="it joins documents in an order of its own, and cuts them where its samples end",
+                            fix='data.packing.method = "concatenate", and data.fim.level = "document" or "piece"')
     lengths = np.concatenate([np.diff(shard.ends.astype(np.int64), prepend=0) for shard in stream.shards])
     dtype = stream.shards[0].ids.dtype
     if lengths.size and lengths.max() > _LONGEST:

@@ -8,6 +8,10 @@ Layout (datatrove's):
     NAME.ds.json       ours: counts, hashes of the first two, of the tokenizer and of the recipe
 
 The JSON is written last and holds its own hash, so a half-written or mixed-up shard is refused.
+
+A shard may hold windows (`packing.py`, `context.py`): each `window` ids are one, and where documents do not fill it the
+rest is a document made of the id `padding` alone. The layout stays the same, so any reader of sequences of `window` ids
+reads windows; the two numbers stand in the JSON.
 """
 
 import hashlib
@@ -32,6 +36,15 @@ from tritwise.common.files import (
 _FORMAT = "tritwise-token-shard-2"
 _TYPES = {"dtype": str, "format": str, "ids_sha256": str, "index_sha256": str, "documents": int, "tokens": int,
           "recipe_hash": str, "tokenizer_hash": str, "vocab_size": int}
+# Of shards that hold windows, both.
+_WINDOW_TYPES = {"window": int, "padding": int}
+
+
+class Windows(NamedTuple):
+    """That each `size` ids of a shard are a window, with `padding` behind what does not fill it."""
+
+    size: int
+    padding: int
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -44,11 +57,11 @@ def id_dtype(vocab_size: int) -> np.dtype:
 
 
 def write_shard(path: Path, documents: Iterable[NDArray[np.integer]], *, vocab_size: int,
-                tokenizer_hash: str, recipe_hash: str) -> dict[str, Any]:
+                tokenizer_hash: str, recipe_hash: str, windows: Windows | None = None) -> dict[str, Any]:
     """Write documents (each a one-dimensional integer array, not empty) as the shard `path`, and return its facts.
 
     `recipe_hash` names what the documents were made with. One document is in memory at a time, and 8 bytes of each.
-    Raises ValueError for an empty document or an id outside 0..vocab_size - 1.
+    Raises ValueError for an empty document, an id outside 0..vocab_size - 1, or a document over the end of a window.
     """
     path = Path(path)
     dtype = id_dtype(vocab_size)
@@ -64,17 +77,23 @@ def write_shard(path: Path, documents: Iterable[NDArray[np.integer]], *, vocab_s
                                  f"{document.dtype} {document.shape}")
             if document.min() < 0 or document.max() >= vocab_size:
                 raise ValueError(f"document {len(ends)} holds ids outside 0..{vocab_size - 1}")
+            if windows is not None and total % windows.size + document.size > windows.size:
+                raise ValueError(f"document {len(ends)} goes over the end of a window of {windows.size}")
             payload = document.astype(dtype).tobytes()
             f.write(payload)
             hasher.update(payload)
             total += document.size
             ends.append(total)
+        if windows is not None and total % windows.size:
+            raise ValueError(f"{total} ids are not a whole number of windows of {windows.size}")
     index = np.array(ends, dtype="<u8").tobytes()
     atomic_write(_beside(path, ".index"), index)
     atomic_write(_beside(path, ".metadata"), f"{tokenizer_hash}|{dtype.itemsize}\n{total}\n{_for_people(total)}")
     facts = {"format": _FORMAT, "dtype": dtype.name, "tokens": total, "documents": len(ends),
              "vocab_size": vocab_size, "tokenizer_hash": tokenizer_hash, "recipe_hash": recipe_hash,
              "ids_sha256": hasher.hexdigest(), "index_sha256": sha256_bytes(index)}
+    if windows is not None:
+        facts |= {"window": windows.size, "padding": windows.padding}
     atomic_write_json(_beside(path, ".json"), facts | {"facts_sha256": sha256_bytes(canonical_json(facts).encode())})
     return facts
 
@@ -99,6 +118,7 @@ class TokenShard(NamedTuple):
     tokenizer_hash: str
     recipe_hash: str
     ids_sha256: str
+    windows: Windows | None = None
 
     @classmethod
     def open(cls, path: Path) -> "TokenShard":
@@ -121,10 +141,13 @@ class TokenShard(NamedTuple):
         if np.any(ends[1:] <= ends[:-1]) or (ends[-1] if ends.size else 0) != facts["tokens"] or 0 in ends[:1]:
             raise TritwiseError(f"{index} is damaged",
                                 why=f"document ends must rise to the number of ids, {facts['tokens']}")
+        windows = Windows(facts["window"], facts["padding"]) if "window" in facts else None
+        if windows is not None and not _ends_at_windows(ends, facts["tokens"], windows.size):
+            raise TritwiseError(f"{index} is damaged", why=f"a document stands in two windows of {windows.size}")
         # An empty file cannot be mapped.
         ids = np.memmap(path, dtype=dtype, mode="r") if facts["tokens"] else np.empty(0, dtype=dtype)
         return cls(path, ids, ends, facts["vocab_size"], facts["tokenizer_hash"], facts["recipe_hash"],
-                   facts["ids_sha256"])
+                   facts["ids_sha256"], windows)
 
     def verify(self) -> None:
         """Read every id: their hash must be the one that was written. Raises TritwiseError."""
@@ -134,6 +157,12 @@ class TokenShard(NamedTuple):
     def document(self, number: int) -> NDArray[np.unsignedinteger]:
         """The ids of one document, its <|end_of_text|> included."""
         return self.ids[int(self.ends[number - 1]) if number else 0:int(self.ends[number])]
+
+
+def _ends_at_windows(ends: NDArray[np.uint64], tokens: int, size: int) -> bool:
+    """Whether a document ends where each window does."""
+    wanted = np.arange(size, tokens + 1, size, dtype=np.uint64) if size > 0 else ends[:0]
+    return size > 1 and tokens % size == 0 and bool(np.all(np.isin(wanted, ends, assume_unique=True)))
 
 
 def _check_size(path: Path, expected: int) -> None:
@@ -150,7 +179,8 @@ def _read_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
         raise TritwiseError(f"{path} does not describe a token shard", why=f"its format is not {_FORMAT}")
     stated = facts.pop("facts_sha256", None)
-    wrong = sorted(set(facts) ^ set(_TYPES)) or sorted(k for k, t in _TYPES.items() if type(facts[k]) is not t)
+    types = _TYPES | (_WINDOW_TYPES if facts.keys() & _WINDOW_TYPES else {})
+    wrong = sorted(set(facts) ^ set(types)) or sorted(k for k, t in types.items() if type(facts[k]) is not t)
     if wrong:
         raise TritwiseError(f"{path} is damaged", why=f"{wrong[0]} is missing, unknown or of the wrong type")
     if stated != sha256_bytes(canonical_json(facts).encode()):

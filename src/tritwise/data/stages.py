@@ -24,11 +24,9 @@ from tritwise.data.read import drop
 from tritwise.data.rules import broken_rule, by_kind, is_excluded, redact
 from tritwise.data.screening import heuristics, syntax
 from tritwise.data.screening.quality import QualityModel
-from tritwise.data.tally import Tally, tally
+from tritwise.data.tally import SAMPLE_CHARACTERS, Smallest, Tally, sample_key, tally
 
 Stage = Callable[[Iterable[Document]], Iterator[Document]]
-# How much of a dropped text is kept for a report, and of how many of a rule and part.
-_BEGINNING, _SAMPLES = 400, 3
 
 
 @dataclass(frozen=True)
@@ -183,27 +181,29 @@ class _Samples:
     """Beginnings of a few of the texts that stages drop, by (repository, path)."""
 
     def __init__(self, secrets: SecretSettings) -> None:
-        self.texts: dict[tuple[str, str], str] = {}
         self._secrets = secrets
-        self._of_rule: dict[str, int] = {}
+        self._of_rule: dict[str, Smallest] = {}
+
+    def texts(self) -> dict[tuple[str, str], str]:
+        """Of the files that a tally shows, without secrets."""
+        return {name: redact(beginning, self._secrets)[0]
+                for samples in self._of_rule.values() for name, beginning in samples.values()}
 
     def watch(self, stage: Stage, documents: Iterable[Document]) -> Iterator[Document]:
-        """What `stage` gives. Of the first documents that each rule drops the beginning is kept, without secrets."""
+        """What `stage` gives. Of the documents that it drops the beginnings are kept that a tally will ask for."""
         beginnings: dict[tuple[str, str], str] = {}
 
         def seen() -> Iterator[Document]:
             for document in documents:
                 if document.is_kept:
-                    beginnings[document.repository, document.path] = document.text[:_BEGINNING]
+                    beginnings[document.repository, document.path] = document.text[:SAMPLE_CHARACTERS]
                 yield document
 
         for document in stage(seen()):
             beginning = beginnings.pop((document.repository, document.path), None)
             if beginning is not None and document.dropped_by:
-                count = self._of_rule.get(document.dropped_by, 0)
-                if count < _SAMPLES:
-                    self._of_rule[document.dropped_by] = count + 1
-                    self.texts[document.repository, document.path] = redact(beginning, self._secrets)[0]
+                name = document.repository, document.path
+                self._of_rule.setdefault(document.dropped_by, Smallest()).add(sample_key(*name), (name, beginning))
             yield document
 
 
@@ -223,7 +223,7 @@ def write_part(out: Path, documents: Iterable[Document], stages: Sequence[Stage]
             yield document
 
     save_documents(out, counted())
-    return tally(rows, samples.texts) | {"redacted": by_kind(replaced)}
+    return tally(rows, samples.texts()) | {"redacted": by_kind(replaced)}
 
 
 def transform(source: Path, out: Path, stages: Sequence[Stage], secrets: SecretSettings) -> Tally:

@@ -6,30 +6,26 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write, canonical_json, sha256_bytes, sha256_file
-from tritwise.config import CorpusRecipe, FimSettings
+from tritwise.config import CorpusRecipe, FimSettings, PackingSettings
 from tritwise.config.tokens import END_OF_TEXT
 from tritwise.data.corpus_steps import Corpus
-from tritwise.data.documents import Document, batches, document_text, part_files, path_comment, read_documents
+from tritwise.data.documents import Document, document_text, part_files, read_documents
 from tritwise.data.encoder import Encoder
-from tritwise.data.fim import Plain, Turned, document_ids, known_fim_ids, turn
+from tritwise.data.fim import known_fim_ids
 from tritwise.data.flow import Counts, Step, counts_of, each_count, run_steps, sizes_of
 from tritwise.data.megatron import export_megatron
-from tritwise.data.shard_parts import open_shards, part_path
-from tritwise.data.shards import write_shard
+from tritwise.data.shard_parts import open_shards, part_path, write_split_index
 from tritwise.data.single import WORK, free_directory
 from tritwise.data.tokenizer import load_tokenizer, sample_evenly, train_tokenizer
+from tritwise.data.writing import WINDOW_COUNTS, Writing, add_counts, write_split_part
 
-VERSIONS = {"tokenizer": 1, "tokens": 1}
+VERSIONS = {"tokenizer": 1, "tokens": 2}
 TOKENIZER = "tokenizer.json"
-_SPLITS = ("train", "held_out")
-# Texts that are encoded in one call.
-_BATCH_TEXTS, _BATCH_CHARACTERS = 64, 1 << 24
+SPLITS = ("train", "held_out")
 
 
 class Tokens:
@@ -45,7 +41,8 @@ class Tokens:
         self.training = Step("tokenizer", 1, partial(_make_tokenizer, recipe, out, corpus.parts(), training_bytes),
                              _key("tokenizer", keys))
         self.encoding = Step("tokens", corpus.part_count, partial(_encode_part, recipe, out, corpus.parts()),
-                             _key("tokens", [*keys, recipe.data.fim.model_dump(mode="json"), recipe.seed]),
+                             _key("tokens", [*keys, recipe.data.fim.model_dump(mode="json"),
+                                        recipe.data.packing.model_dump(mode="json"), recipe.seed]),
                              size=sizes_of(corpus.parts()))
 
     def steps(self) -> list[Step]:
@@ -58,7 +55,7 @@ class Tokens:
 
     def timed(self, work: Path) -> Iterator[tuple[str, list[Step], int]]:
         """Steps under their names, with the bytes of text that went into them."""
-        encoded = sum(counts[split]["encoded_bytes"] for counts in each_count(work, self.encoding) for split in _SPLITS)
+        encoded = sum(counts[split]["encoded_bytes"] for counts in each_count(work, self.encoding) for split in SPLITS)
         yield "tokenizer", [self.training], min(encoded, self.recipe.tokenizer.max_training_bytes)
         yield "tokens", [self.encoding], encoded
 
@@ -144,38 +141,11 @@ def _given_tokenizer(recipe: CorpusRecipe) -> Tokenizer:
 def _encode_part(recipe: CorpusRecipe, out: Path, parts: Sequence[Path], rank: int) -> Counts:
     """The shards of one part, and what they hold."""
     encoder = _encoder(out / TOKENIZER)
-    tokenizer = encoder.tokenizer
-    end = tokenizer.token_to_id(recipe.tokenizer.end_of_text)
-    result: Counts = {}
-    for split, fim in (("train", recipe.data.fim), ("held_out", None)):
-        counts = {"fim_documents": 0, "files": 0, "bytes": 0, "encoded_bytes": 0}
-        repositories: set[str] = set()
-        ids = _encode(_documents(parts[rank:rank + 1], split), encoder, end, fim, recipe.seed, counts, repositories)
-        facts = write_shard(part_path(out, split, rank), ids, vocab_size=tokenizer.get_vocab_size(),
-                            tokenizer_hash=sha256_file(out / TOKENIZER), recipe_hash=recipe_hash(recipe))
-        result[split] = counts | {"documents": facts["documents"], "tokens": facts["tokens"],
-                                  "repositories": len(repositories)}
-    return result
-
-
-def _encode(files: Iterable[Document], encoder: Encoder, end: int, fim: FimSettings | None, seed: int,
-            counts: dict[str, int], repositories: set[str]) -> Iterator[NDArray[np.int64]]:
-    """Ids of each shard document; adds up what goes in."""
-    fim_ids = known_fim_ids(encoder.tokenizer)
-    for batch in batches(files, _BATCH_TEXTS, _BATCH_CHARACTERS):
-        documents: list[Plain | Turned] = []
-        for file in batch:
-            text = document_text(file)
-            repositories.add(file.repository)
-            counts["files"] += 1
-            counts["bytes"] += len(file.text.encode())
-            counts["encoded_bytes"] += len(text.encode())
-            documents += [Plain(text)] if fim is None else turn(
-                text, fim, seed=seed, key=file.sha256, header=len(path_comment(file)))
-        encoded = encoder.encode_all((text for document in documents for text in document.parts), threads=1)
-        for document in documents:
-            counts["fim_documents"] += isinstance(document, Turned)
-            yield document_ids(document, [next(encoded) for _ in document.parts], end, fim_ids)
+    end = encoder.tokenizer.token_to_id(recipe.tokenizer.end_of_text)
+    data = recipe.data
+    return {split: write_split_part(part_path(out, split, rank), _documents(parts[rank:rank + 1], split), Writing(
+        encoder, end, fim, packing, recipe.seed, sha256_file(out / TOKENIZER), recipe_hash(recipe)))
+        for split, fim, packing in (("train", data.fim, data.packing), ("held_out", None, PackingSettings()))}
 
 
 def train_on(corpus: Path, out: Path, *, vocab_size: int, pattern: str, max_bytes: int) -> int:
@@ -193,40 +163,41 @@ def train_on(corpus: Path, out: Path, *, vocab_size: int, pattern: str, max_byte
     return trained.get_vocab_size()
 
 
-def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, *, seed: int = 0,
-                  workers: int | None = None, megatron: bool = False) -> dict[str, int]:
+def encode_corpus(corpus: Path, out: Path, tokenizer: Path, fim: FimSettings, packing: PackingSettings, *,
+                  seed: int = 0, workers: int | None = None, megatron: bool = False) -> dict[str, int]:
     """Write shards `train-00000.ds`, ... of the kept documents of a corpus that are not held out; returns their counts.
 
     `megatron` writes all of them as one `train.bin` and `train.idx` besides.
     """
+    if megatron and packing.window is not None:
+        raise TritwiseError("windows cannot be written for Megatron-LM",
+                            why="it joins documents in an order of its own, and cuts them where its samples end",
+                            fix='data.packing.method = "concatenate", and data.fim.level = "document" or "piece"')
     parts, out = part_files(corpus), free_directory(out)
     key = sha256_bytes(canonical_json(["tokens", [sha256_file(part) for part in parts], _file_hash(str(tokenizer)),
-                                       fim.model_dump(mode="json"), seed]).encode())
-    step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, seed, key), key,
+                                       fim.model_dump(mode="json"), packing.model_dump(mode="json"), seed]).encode())
+    step = Step("tokens", len(parts), partial(_encode_alone, parts, out, Path(tokenizer), fim, packing, seed, key), key,
                 size=sizes_of(parts))
     work = out / WORK
     work.mkdir(parents=True, exist_ok=True)
     run_steps(work, [step], workers=workers)
-    counts = counts_of(work, step)
+    counts = add_counts(counts_of(work, step))
+    write_split_index(out, "train", len(parts))
     if megatron:
         export_megatron(open_shards(out, "train"), out / "train")
     shutil.rmtree(work)
-    return {name: sum(each[name] for each in counts) for name in ("files", "bytes", "documents", "fim_documents",
-                                                                   "tokens")}
+    names = ["files", "bytes", "documents", "fim_documents", "tokens"]
+    return {name: counts[name] for name in [*names, *(WINDOW_COUNTS if packing.window is not None else ())]}
 
 
-def _encode_alone(parts: Sequence[Path], out: Path, file: Path, fim: FimSettings, seed: int, key: str,
-                  rank: int) -> Counts:
+def _encode_alone(parts: Sequence[Path], out: Path, file: Path, fim: FimSettings, packing: PackingSettings, seed: int,
+                  key: str, rank: int) -> Counts:
     encoder = _encoder(file)
-    tokenizer = encoder.tokenizer
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = encoder.tokenizer.token_to_id(END_OF_TEXT)
     if end is None:
         raise TritwiseError(f"{file} has no token {END_OF_TEXT!r}", why="every document ends with it")
-    if fim.rate and known_fim_ids(tokenizer) is None:
+    if fim.rate and known_fim_ids(encoder.tokenizer) is None:
         raise TritwiseError(f"{file} has no tokens for filling the middle", fix="data.fim.rate = 0")
-    counts = {"fim_documents": 0, "files": 0, "bytes": 0, "encoded_bytes": 0}
     documents = (d for d in read_documents(parts[rank], facts=False) if d.is_kept and d.split != "held_out")
-    ids = _encode(documents, encoder, end, fim, seed, counts, set())
-    facts = write_shard(part_path(out, "train", rank), ids, vocab_size=tokenizer.get_vocab_size(),
-                        tokenizer_hash=sha256_file(file), recipe_hash=key)
-    return counts | {"documents": facts["documents"], "tokens": facts["tokens"]}
+    return write_split_part(part_path(out, "train", rank), documents,
+                            Writing(encoder, end, fim, packing, seed, sha256_file(file), key))

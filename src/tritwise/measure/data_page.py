@@ -28,7 +28,8 @@ _REDACTED = {"email": "e-mail addresses", "key": "keys and tokens", "password": 
 def data_page(report: Data) -> str:
     """The whole page; `report` as `tritwise.measure.data_report` describes it."""
     parts = [_header(report), _cards(report), _funnel(report["funnel"]), _languages(report), _rules(report["rules"]),
-             _clusters(report["clusters"]), _graphs(report["graphs"]), _redactions(report), _time(report["steps"]),
+             _clusters(report["clusters"]), _graphs(report["graphs"]), _redactions(report), _windows(report),
+             _time(report["steps"]),
              _repeat(report)]
     return html_page(f"{report['name']}: data report", parts)
 
@@ -168,6 +169,18 @@ def _redactions(report: Data) -> str:
     parts = [f"<h3>Secrets and personal data that were replaced</h3>{facts(rows)}" if rows else "",
              f"<h3>Licences of what was kept</h3>{facts(licences)}" if licences else ""]
     return section("Inside the files", *parts) if any(parts) else ""
+
+
+def _windows(report: Data) -> str:
+    counts = report["splits"]["train"]
+    if not counts.get("windows"):
+        return ""
+    total = counts["tokens"] + counts["padding"]
+    rows = [("windows", number(counts["windows"])), ("tokens of padding", f"{number(counts['padding'])}, "
+                                                      f"{_share(counts['padding'], total)} of all"),
+            ("in more than one window", f"{number(counts['cut_documents'])} documents"),
+            ("the same, were they one stream", f"{number(counts['cut_if_concatenated'])} documents")]
+    return section("Windows of the training", facts(rows))
 
 
 def _time(steps: Sequence[Data]) -> str:

@@ -134,13 +134,19 @@ class Decoder(nn.Module):
         return F.linear(self.hidden(ids), self.head_weight.to(self.dtype)).float()
 
     def loss(self, ids: Tensor, targets: Tensor, *, balance: float = 0.0) -> Tensor:
-        """Mean cross-entropy in nats of targets [B, T] given ids [B, T].
+        """Mean cross-entropy in nats of targets [B, T] given ids [B, T]; targets below 0 are left out.
 
+        One target at least must be 0 or more. Ids below 0 stand behind all others of their row, where nothing looks.
         With experts, `balance` times `load_balancing_loss` is added: training without it starves most experts.
         """
         router_logits: list[Tensor] = []
-        hidden = self.hidden(ids, router_logits)
-        loss = linear_cross_entropy(hidden.flatten(0, 1), self.head_weight, targets.flatten())
+        scored = targets.flatten() >= 0
+        everything = bool(scored.all())
+        hidden = self.hidden(ids if everything else ids.clamp(min=0), router_logits).flatten(0, 1)
+        targets = targets.flatten()
+        if not everything:
+            hidden, targets = hidden[scored], targets[scored]
+        loss = linear_cross_entropy(hidden, self.head_weight, targets)
         if balance and router_logits:
             loss = loss + balance * load_balancing_loss(router_logits, self.config.num_experts_per_tok)
         return loss

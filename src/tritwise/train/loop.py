@@ -112,16 +112,20 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
                     step: int) -> tuple[float, float]:
     """Gradients over the micro-batches and one update; returns (loss in nats, gradient norm before clipping).
 
-    The loss has the experts' balance in it, where there are experts.
+    The loss is the mean over all targets of the batch, padding left out, so that no micro-batch counts more for having
+    fewer. It has the experts' balance in it, where there are experts.
     """
-    parts = batch.split(train.micro_batch_size or train.batch_size)
+    targets = int((batch[:, 1:] >= 0).sum())
     total = torch.zeros((), dtype=torch.float64)
-    for part in parts:
+    for part in batch.split(train.micro_batch_size or train.batch_size):
+        count = int((part[:, 1:] >= 0).sum())
+        if not count:
+            continue
         loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef)
-        (loss / len(parts)).backward()
-        total += loss.detach().double()
+        (loss / (targets / count)).backward()  # without padding that is the number of parts, exactly
+        total += loss.detach().double() / (targets / count)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)
-    loss_value, norm_value = (total / len(parts)).item(), norm.item()
+    loss_value, norm_value = total.item(), norm.item()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         raise TritwiseError(
             f"training diverged at step {step}: loss {loss_value}, gradient norm {norm_value}",

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import sha256_bytes, sha256_file
 from tritwise.config import MixSettings, Recipe
-from tritwise.data.shard_parts import TokenStream, join_shards, open_shards, shard_paths
+from tritwise.data.shard_parts import TokenStream, check_tokenizer, join_shards, open_shards, shard_paths
 from tritwise.data.shards import TokenShard
-from tritwise.train.samples import SampleOrder, check_ranks
+from tritwise.train.samples import SampleOrder, check_ranks, sample_order
 
 # The longest period of a pattern. Weights in percent or per mille need 100 or 1000 and are exact.
 LONGEST_PERIOD = 10_000
@@ -186,22 +186,25 @@ def open_order(recipe: Recipe, data: Path) -> tuple[SampleOrder | MixedOrder, st
     own = open_shards(data, "train")
     length, train = recipe.train.sequence_length, recipe.train
     if recipe.mix is None:
-        return SampleOrder(own.ids, length, recipe.seed), own.tokenizer_hash
+        return sample_order(own, length, recipe.seed), own.tokenizer_hash
     orders = []
     for source in recipe.mix.sources:
         stream = _open_source(source.paths, own) if source.paths else own
         try:
             # A source's order depends on its name, not on its neighbours: it stays when others come.
             seed = int(sha256_bytes(f"mix\0{recipe.seed}\0{source.name}".encode())[:15], 16)
-            orders.append(SampleOrder(stream.ids, length, seed))
+            orders.append(sample_order(stream, length, seed))
         except TritwiseError as error:
-            raise TritwiseError(f"the source {source.name} is too small", why=error.what, fix=error.fix) from None
+            raise TritwiseError(f"the source {source.name} cannot be used: {error.what}", why=error.why,
+                                fix=error.fix) from None
     firsts = [0, *(math.ceil(Fraction(repr(stage.start)) * train.steps) * train.batch_size
                    for stage in recipe.mix.stages)]
     return MixedOrder(orders, list(zip(firsts, recipe.mix.weights_by_stage(), strict=True))), own.tokenizer_hash
 
 
 def _open_source(paths: Sequence[str], own: TokenStream) -> TokenStream:
-    shards = tuple(map(TokenShard.open, source_shards(paths)))
-    join_shards((own.shards[0], *shards))  # all have the tokenizer of the recipe's own data
-    return join_shards(shards)
+    streams = [join_shards((TokenShard.open(Path(path)),)) if path.endswith(".ds") else
+               open_shards(Path(path), "train") for path in paths]
+    stream = join_shards(tuple(shard for each in streams for shard in each.shards))
+    check_tokenizer(own.shards[0], stream.shards[0])
+    return stream

@@ -2,7 +2,8 @@
 
 The shard is cut into windows of `sequence_length`; each epoch cuts at another offset and visits the windows in another
 pseudo-random order. The order is a keyed permutation that is computed, not stored: window i of an epoch is found in
-constant time, so a run can start at any step, and a second rank reads its share of the same stream.
+constant time, so a run can start at any step, and a second rank reads its share of the same stream. Shards that hold
+windows (`data.packing`) are cut where those end, in every epoch.
 """
 
 import hashlib
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritwise.common.errors import TritwiseError
-from tritwise.data.shard_parts import JoinedIds
+from tritwise.data.shard_parts import JoinedIds, TokenStream
 
+# What stands in a batch for padding: there is nothing to be learned there.
+NO_TARGET = -1
 _ROUNDS = 4
 
 
@@ -73,10 +76,12 @@ class SampleOrder:
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
             key = _hash(self.seed, int(epoch))
-            offset = key % self.sequence_length
             window = permute((samples[chosen] % self.windows).astype(np.uint64), self.windows, key)
-            result[chosen] = window.astype(np.int64) * self.sequence_length + offset
+            result[chosen] = self._starts_in_epoch(window.astype(np.int64), key)
         return result
+
+    def _starts_in_epoch(self, windows: NDArray[np.int64], key: int) -> NDArray[np.int64]:
+        return windows * self.sequence_length + key % self.sequence_length
 
     def batch(self, step: int, batch_size: int, *, rank: int = 0, world: int = 1) -> NDArray[np.int64]:
         """Ids int64 [batch_size / world, sequence_length + 1] of update `step` (0-based) for one rank.
@@ -90,6 +95,46 @@ class SampleOrder:
         """Ids int64 [samples, sequence_length + 1] of samples, counted from the beginning of training."""
         length = self.sequence_length + 1
         return np.stack([np.asarray(self.ids[start:start + length], dtype=np.int64) for start in self.starts(samples)])
+
+
+class WindowOrder(SampleOrder):
+    """The stored windows of shards in training order; a window is a sample, and its padding is `NO_TARGET`."""
+
+    def __init__(self, stream: TokenStream, sequence_length: int, seed: int) -> None:
+        self.ids, self.sequence_length, self.seed = stream.ids, sequence_length, seed
+        size = stream.windows.size
+        if size != sequence_length + 1:
+            raise TritwiseError(f"{stream.shards[0].path} holds windows of {size} tokens, not of {sequence_length + 1}",
+                                why=f"a model reads {size - 1} of them, and train.sequence_length is {sequence_length}",
+                                fix=f"train.sequence_length = {size - 1}, or data.packing.window = {sequence_length} "
+                                    "and new shards")
+        self.windows = len(stream.ids) // size
+        if self.windows < 1:
+            raise TritwiseError(f"{stream.shards[0].path} holds no window", fix="add repositories")
+        self._shards = stream.shards
+        self._firsts = np.cumsum([0, *(len(shard.ids) for shard in stream.shards)])
+
+    def _starts_in_epoch(self, windows: NDArray[np.int64], key: int) -> NDArray[np.int64]:
+        return windows * (self.sequence_length + 1)
+
+    def rows(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Ids int64 [samples, sequence_length + 1] of samples, counted from the beginning of training."""
+        rows = super().rows(samples)
+        for row, start in zip(rows, self.starts(samples), strict=True):
+            number = int(np.searchsorted(self._firsts, start, side="right")) - 1
+            # Padding is the last document of its window, and made of one id with which no other document begins.
+            ends = self._shards[number].ends
+            last = int(np.searchsorted(ends, np.uint64(start - self._firsts[number] + len(row))))
+            begin = max(0, (int(ends[last - 1]) if last else 0) + int(self._firsts[number]) - int(start))
+            if row[begin] == self._shards[number].windows.padding:
+                row[begin:] = NO_TARGET
+        return rows
+
+
+def sample_order(stream: TokenStream, sequence_length: int, seed: int) -> SampleOrder:
+    """The samples of a stream: its windows, when it holds such."""
+    return (SampleOrder(stream.ids, sequence_length, seed) if stream.windows is None else
+            WindowOrder(stream, sequence_length, seed))
 
 
 def check_ranks(batch_size: int, rank: int, world: int) -> None:

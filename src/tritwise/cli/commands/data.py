@@ -78,6 +78,9 @@ def build(recipe: Path, /, *, out: Path | None = None, workers: Workers = None,
     print_table(["split", "files", "documents", "tokens"],
                 [[split, *(f"{report[split][name]:,}" for name in ("files", "documents", "tokens"))]
                  for split in ("train", "held_out")])
+    if (train := report["train"])["windows"]:
+        print()
+        print_facts(_window_facts(train))
     print(f"\ntritwise data report {out}")
 
 
@@ -255,7 +258,8 @@ def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Settings = No
            seed: int | None = None, workers: Workers = None, megatron: bool = False, json: Json = False) -> None:
     """Write token shards, a share of documents in FIM form.
 
-    Of the kept documents that are not held out; FIM is fill-in-the-middle ([data.fim]).
+    Of the kept documents that are not held out; FIM is fill-in-the-middle ([data.fim]), and documents are one stream or
+    packed into windows ([data.packing]).
 
     Parameters
     ----------
@@ -272,13 +276,25 @@ def tokens(corpus: Path, out: Path, /, *, tokenizer: Path, recipe: Settings = No
     """
     _require("the stages of data")
     from tritwise.data.token_steps import encode_corpus
+    from tritwise.data.writing import WINDOW_COUNTS
 
-    counts = encode_corpus(corpus, out, tokenizer, _settings(recipe).fim, workers=workers,
+    settings = _settings(recipe)
+    counts = encode_corpus(corpus, out, tokenizer, settings.fim, settings.packing, workers=workers,
                            seed=_seed(recipe) if seed is None else seed, megatron=megatron)
     if json:
         print_json(counts)
         return
-    print_facts([(name.replace("_", " "), f"{value:,}") for name, value in counts.items()], title=str(out))
+    plain = [name for name in counts if name not in WINDOW_COUNTS]
+    print_facts([*((name.replace("_", " "), f"{counts[name]:,}") for name in plain),
+                 *(_window_facts(counts) if "windows" in counts else [])], title=str(out))
+
+
+def _window_facts(counts: dict[str, int]) -> list[tuple[str, str]]:
+    """Lines on stored windows."""
+    padded = counts["padding"] / max(counts["padding"] + counts["tokens"], 1)
+    return [("windows", f"{counts['windows']:,}"), ("padding", f"{100 * padded:.2f} %"),
+            ("in several windows", f"{counts['cut_documents']:,}, were they one stream "
+                                   f"{counts['cut_if_concatenated']:,}")]
 
 
 @data.command(group=_WHOLE, sort_key=1)

@@ -1,0 +1,42 @@
+"""The licence at the head of a file: the same in all files of a project and of many projects, whatever they hold."""
+
+import re
+from functools import cache
+
+from tritwise.data.languages.table import LANGUAGES
+
+# A head ends within so many bytes: the longest licences that are written into files have 12 000.
+_MOST_BYTES = 1 << 14
+# What may stand before the first comment: a mark of UTF-8, how the file is run, and what opens PHP and XML.
+_BEFORE = re.compile(rb"(?:\xef\xbb\xbf)?(?:#![^\n]*\n)?\s*(?:<\?(?:php\b|xml\b[^>]*>))?")
+# Comments that end with a sign; none of their openings begins a statement of a language that has other comments.
+_BLOCKS = rb"/\*.*?\*/|\(\*.*?\*\)|<!--.*?-->|\{-.*?-\}|--\[\[.*?\]\]|^=begin\b.*?^=end\b"
+_NOTICE = re.compile(rb"copyright|licen[cs]e|\(c\) ?\d{4}|\xc2\xa9|all rights reserved|redistribut|permission is hereby"
+                     rb"|warrant(?:y|ies)|public domain", re.IGNORECASE)
+
+
+def licence_head(text: bytes, language: str) -> int:
+    """The bytes of `text` up to the end of the last of its leading comments that holds a licence or a copyright notice.
+
+    0 when no leading comment does. Comments are those of `language` (a key of `LANGUAGES`); lines of them that follow
+    one another are one comment. What stands before the notice, as the name of the file, belongs to the head.
+    """
+    comment = _comment(language)
+    limit = min(len(text), _MOST_BYTES)
+    place, head = _BEFORE.match(text).end(), 0
+    while match := comment.match(text, place, limit):
+        place = match.end()
+        if _NOTICE.search(text, match.start(), place):
+            head = place
+    return head
+
+
+@cache
+def _comment(language: str) -> re.Pattern[bytes]:
+    """A comment behind any white space: one with an end, or the lines that follow one another."""
+    entry = LANGUAGES.get(language)
+    opening = "//" if entry is None or entry.comment is None else entry.comment[0] if not entry.comment[1] else "//"
+    line = re.escape(opening.encode())
+    # `///` and `//!` document what follows, and so do other doubled signs: they are no part of the lines before.
+    lines = rb"(?:[ \t]*" + line + rb"(?![/!])[^\n]*(?:\n|\Z))+|(?:[ \t]*" + line + rb"[/!][^\n]*(?:\n|\Z))+"
+    return re.compile(rb"\s*(?:" + _BLOCKS + rb"|" + lines + rb")", re.DOTALL | re.MULTILINE)

@@ -169,21 +169,25 @@ def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]"
 
 
 def wrong_bytes(tree: "Tree") -> int:
-    """Bytes that the parser made nothing of, plus one for each token that it had to invent.
+    """Bytes of the tokens that the parser made nothing of, plus one for each that it had to invent.
 
-    They are those inside ERROR nodes but outside of what was parsed within: one macro that the grammar does not know
-    puts a whole header into an ERROR node, with all of its functions sound below it. Costs nothing where the syntax is
-    right: only nodes with an error below them are looked into.
+    They are those loose in ERROR nodes. What was parsed as something within counts as parsed, and comments are no
+    tokens: one macro that the grammar does not know puts a whole header into an ERROR node, with all of its functions
+    sound below it. Costs nothing where the syntax is right: only nodes with an error below them are looked into.
     """
     count, nodes = 0, [tree.root_node]
     while nodes:
         node = nodes.pop()
-        if node.is_error:
-            parsed = [child for child in node.children if child.child_count > 1]  # more than a token
-            count += node.end_byte - node.start_byte - sum(child.end_byte - child.start_byte for child in parsed)
-            nodes += [child for child in parsed if child.has_error]
-        elif node.is_missing:
+        if node.is_missing:
             count += 1
-        elif node.has_error:
-            nodes += node.children
+        elif not node.is_error:
+            nodes += node.children if node.has_error else ()
+        elif not node.child_count:  # characters that are no token
+            count += node.end_byte - node.start_byte
+        else:
+            for child in node.children:
+                if child.has_error:
+                    nodes.append(child)
+                elif child.child_count <= 1 and not child.is_extra:  # not more than a token
+                    count += child.end_byte - child.start_byte
     return count

@@ -21,7 +21,8 @@ class ContaminationSettings(Settings):
     min_short_words: Annotated[int, Field(ge=3)] = 3
     # A short string counts from this many characters on, runs of white space as one: "return len(string)" has 18.
     min_short_characters: Count = 20
-    # A name is a word of two characters and more that begins with no digit. "1 2 3 4 5 6 7 8 9 10" has none.
+    # A name is a word of two characters and more that begins with no digit and is no number: "1 2 3 4 5 6 7 8 9 10" has
+    # none, nor has "1 one 2 two 3 three 4 four 5 five".
     min_distinct_names: Annotated[int, Field(ge=0)] = 4
     # An n-gram that stands in this many sources (repositories, packages) of the reference corpus is boilerplate.
     max_reference_sources: Count = 1

@@ -50,8 +50,8 @@ def compare(part: Path, recipe: DedupRecipe, work: Path) -> None:
     counts = np.histogram(likeness, BINS)[0]
     shares = ", ".join(f"{low:.1f}-{min(high, 1):.1f} {count}"
                        for low, high, count in zip(BINS, BINS[1:], counts, strict=False))
-    print(f"\n{'without' if recipe.skip_licence_heads else 'with'} heads: {len(decisions)} near-duplicates went; by the "
-          f"similarity of bodies: {shares}")
+    print(f"\n{'without' if recipe.skip_licence_heads else 'with'} heads: {len(decisions)} near-duplicates went; by "
+          f"the similarity of bodies: {shares}")
     print(f"  a body of fewer than {recipe.min_tokens} tokens: {few}; below 0.5 by language: {dict(mistakes)}")
 
 

@@ -5,8 +5,8 @@
 GIT is the directory of a clone, bare or not. For each history: commits over its whole length, closer together towards
 the newest, are repositories whose similarity falls step by step; all different texts of their files are compared too.
 For the fork: the newest commits. "curve" is the mean of what the settings promise for just these pairs.
-A repository pair is one coin: it is thrown with --seeds different seeds. Texts are without the licence at their head, as
-near-duplicates are compared; --whole leaves it there. Nothing is timed here.
+A repository pair is one coin: it is thrown with --seeds different seeds. Texts are without the licence at their head,
+as near-duplicates are compared; --whole leaves it there. Nothing is timed here.
 """
 
 import argparse

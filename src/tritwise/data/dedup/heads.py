@@ -7,10 +7,13 @@ from tritwise.data.languages.table import LANGUAGES
 
 # A head ends within so many bytes: the longest licences that are written into files have 12 000.
 _MOST_BYTES = 1 << 14
-# What may stand before the first comment: a mark of UTF-8, how the file is run, and what opens PHP and XML.
-_BEFORE = re.compile(rb"(?:\xef\xbb\xbf)?(?:#![^\n]*\n)?\s*(?:<\?(?:php\b|xml\b[^>]*>))?")
+_MARK = re.compile(rb"(?:\xef\xbb\xbf)?(?:#![^\n]*\n)?")  # of UTF-8, and of how a file is run
+# What else may stand before the comment with the licence: openings of PHP and XML, an include guard, a region of C#.
+_BEFORE = (rb"<\?php\b|<\?xml\b[^>]*>|declare\s*+\([^()\n]*\)\s*;|[\"']use strict[\"'];?|#[ \t]*pragma[ \t]+once\b"
+           rb"|#[ \t]*ifndef[ \t]+\w+[ \t]*\r?\n\s*+#[ \t]*define[ \t]+\w+[ \t]*\r?\n|#region\b[^\n]*\n"
+           rb"|`timescale\b[^\n]*\n")
 # Comments that end with a sign; none of their openings begins a statement of a language that has other comments.
-_BLOCKS = rb"/\*.*?\*/|\(\*.*?\*\)|<!--.*?-->|\{-.*?-\}|--\[\[.*?\]\]|^=begin\b.*?^=end\b"
+_BLOCKS = rb"/\*.*?\*/|\(\*.*?\*\)|<!--.*?-->|\{-.*?-\}|/-.*?-/|--\[\[.*?\]\]|^=begin\b.*?^=end\b"
 _NOTICE = re.compile(rb"copyright|licen[cs]e|\(c\) ?\d{4}|\xc2\xa9|all rights reserved|redistribut|permission is hereby"
                      rb"|warrant(?:y|ies)|public domain", re.IGNORECASE)
 
@@ -23,7 +26,7 @@ def licence_head(text: bytes, language: str) -> int:
     """
     comment = _comment(language)
     limit = min(len(text), _MOST_BYTES)
-    place, head = _BEFORE.match(text).end(), 0
+    place, head = _MARK.match(text).end(), 0
     while match := comment.match(text, place, limit):
         place = match.end()
         if _NOTICE.search(text, match.start(), place):
@@ -33,10 +36,12 @@ def licence_head(text: bytes, language: str) -> int:
 
 @cache
 def _comment(language: str) -> re.Pattern[bytes]:
-    """A comment behind any white space: one with an end, or the lines that follow one another."""
+    """A comment behind what may stand before it: one with an end, or the lines that follow one another."""
     entry = LANGUAGES.get(language)
     opening = "//" if entry is None or entry.comment is None else entry.comment[0] if not entry.comment[1] else "//"
     line = re.escape(opening.encode())
     # `///` and `//!` document what follows, and so do other doubled signs: they are no part of the lines before.
-    lines = rb"(?:[ \t]*" + line + rb"(?![/!])[^\n]*(?:\n|\Z))+|(?:[ \t]*" + line + rb"[/!][^\n]*(?:\n|\Z))+"
-    return re.compile(rb"\s*(?:" + _BLOCKS + rb"|" + lines + rb")", re.DOTALL | re.MULTILINE)
+    lines = rb"(?:[ \t]*+" + line + rb"(?![/!])[^\n]*(?:\n|\Z))+|(?:[ \t]*+" + line + rb"[/!][^\n]*(?:\n|\Z))+"
+    # Possessive: a run of white space is not tried again from each of its places.
+    before = rb"\s*+(?:(?:" + _BEFORE + rb")\s*+)*+"
+    return re.compile(before + rb"(?:" + _BLOCKS + rb"|" + lines + rb")", re.DOTALL | re.MULTILINE)

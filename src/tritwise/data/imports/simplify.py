@@ -30,8 +30,9 @@ _VISIBLE = re.compile(rb"[^\n]")
 
 def wrong_bytes_again(language: str, content: bytes) -> int:
     """Wrong bytes of a file without what its grammar may trip over; all of them when that takes too long."""
+    content = simplified(language, content)
     try:
-        return wrong_bytes(parse(language, simplified(language, content)))
+        return wrong_bytes(parse(language, content), content)
     except SlowFileError:
         return len(content)
 

@@ -37,6 +37,15 @@ NAME_SPACE_BEGIN
 template <typename T> struct A;
 NAME_SPACE_END
 """),
+    "modifiers that are names": ("kotlin", b"""
+class A(val internal: B) {
+  private var final = false
+  fun f() {
+    internal.remove()
+    final = true
+  }
+}
+"""),
     "a comment before the constructor": ("kotlin", b"""
 open class ByteString
 // Trusted internal constructor does not clone data.
@@ -112,5 +121,6 @@ def test_lines_and_length_stay_whatever_the_text():
                                    " ", "#if \\\n", "ABCD(", "\t\n", '"\\(("'])
 def test_no_text_takes_long(piece):
     began = time.process_time()
-    simplified("c", (piece * 30_000).encode())
+    for language in ("c", "kotlin"):
+        simplified(language, (piece * 30_000).encode())
     assert time.process_time() - began < 1

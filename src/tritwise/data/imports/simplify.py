@@ -25,6 +25,12 @@ _DIRECTIVE = re.compile(rb"^[ \t]*#[ \t]*(ifdef|ifndef|if|elifdef|elifndef|elif|
 _NEVER = re.compile(rb"if[ \t]+0[ \t]*|ifdef[ \t]+__cplusplus[ \t]*")
 # NAME alone in its line, with or without arguments, or before what it is an attribute of.
 _MACRO = re.compile(rb"^[ \t]*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^()\n]*\))?(?=[ \t]*$|[ \t]+[A-Za-z_])", re.MULTILINE)
+# Kotlin's constructor in a line of its own behind modifiers, and modifiers that are names here: `final = true`.
+_CONSTRUCTOR = re.compile(rb"(?<!\s)\s++(?=(?:(?:internal|private|protected|public|actual|expect)[ \t]+)+constructor\b)")
+_SOFT = re.compile(
+    rb"\b(?:abstract|actual|annotation|companion|const|crossinline|data|enum|expect|external|final|get|infix|inline|inner|"
+    rb"internal|lateinit|noinline|open|operator|out|override|sealed|set|suspend|tailrec|value|vararg)"
+    rb"(?=[ \t]*(?:\.|[-+*/]?=)|\([^()\n]*\)\.)")
 _VISIBLE = re.compile(rb"[^\n]")
 
 
@@ -38,11 +44,18 @@ def wrong_bytes_again(language: str, content: bytes) -> int:
 
 
 def simplified(language: str, content: bytes) -> bytes:
-    """`content` (UTF-8) with comments, the insides of strings and the preprocessor's part blanked; lines stay lines."""
+    """`content` (UTF-8) with comments, the insides of strings and the preprocessor's part blanked, Kotlin's modifiers
+    renamed where they are names; the length stays."""
     content = _TEXTS.sub(_without_text, content)
-    if language in ("c", "c++", "c#"):
-        content = _first_branches(content)
-    return content if language not in ("c", "c++") else _MACRO.sub(lambda match: _blank(match[0]), content)
+    match language:
+        case "c" | "c++":
+            return _MACRO.sub(lambda macro: _blank(macro[0]), _first_branches(content))
+        case "c#":
+            return _first_branches(content)
+        case "kotlin":
+            content = _CONSTRUCTOR.sub(lambda space: b" " * len(space[0]), content)
+            return _SOFT.sub(lambda name: b"x" * len(name[0]), content)
+    return content
 
 
 def _blank(text: bytes) -> bytes:

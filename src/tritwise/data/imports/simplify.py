@@ -26,7 +26,8 @@ _NEVER = re.compile(rb"if[ \t]+0[ \t]*|ifdef[ \t]+__cplusplus[ \t]*")
 # NAME alone in its line, with or without arguments, or before what it is an attribute of.
 _MACRO = re.compile(rb"^[ \t]*[A-Z][A-Z0-9_]{3,}(?:[ \t]*\([^()\n]*\))?(?=[ \t]*$|[ \t]+[A-Za-z_])", re.MULTILINE)
 # Kotlin's constructor in a line of its own behind modifiers, and modifiers that are names here: `final = true`.
-_CONSTRUCTOR = re.compile(rb"(?<!\s)\s++(?=(?:(?:internal|private|protected|public|actual|expect)[ \t]+)+constructor\b)")
+_CONSTRUCTOR = re.compile(rb"(?<!\s)\s++(?=(?:(?:internal|private|protected|public|actual|expect)[ \t]+)+"
+                          rb"constructor\b)")
 _SOFT = re.compile(
     rb"\b(?:abstract|actual|annotation|companion|const|crossinline|data|enum|expect|external|final|get|infix|inline|inner|"
     rb"internal|lateinit|noinline|open|operator|out|override|sealed|set|suspend|tailrec|value|vararg)"

@@ -73,7 +73,7 @@ def test_sound_code_has_next_to_no_wrong_bytes(case):
 
 @pytest.mark.parametrize("language", sorted(SIMPLIFIED))
 @pytest.mark.parametrize("text", [
-    b"This is the first line of a letter, and it says: nothing at all.\nHere is (another one; it ends well\n" * 9,
+    b"This is the first line of a letter, and it says: nothing at all.\nHere is (another one; it ends well\n" * 3,
     b"# Title\n\n- one item\n- another [item](https://a.b)\n\n> quoted text, as *this*\n" * 9,
     b"def f(a):\n    '''Adds.'''\n    return [x for x in a if x is not None]\n\n\nprint f(1)\n" * 9,
     b"}}}} ]] )) ;; == ++ {{{{ ((( [[[ \n" * 20,

@@ -5,7 +5,8 @@
 GIT is the directory of a clone, bare or not. For each history: commits over its whole length, closer together towards
 the newest, are repositories whose similarity falls step by step; all different texts of their files are compared too.
 For the fork: the newest commits. "curve" is the mean of what the settings promise for just these pairs.
-A repository pair is one coin: it is thrown with --seeds different seeds. Nothing is timed here.
+A repository pair is one coin: it is thrown with --seeds different seeds. Texts are without the licence at their head,
+as near-duplicates are compared; --whole leaves it there. Nothing is timed here.
 """
 
 import argparse
@@ -20,10 +21,12 @@ from git_texts import commits, read_blobs, tree
 from tritwise import _native
 from tritwise.config.data_dedup import DedupRecipe
 from tritwise.data.dedup import decision_path, read_decisions, run, signatures, steps
+from tritwise.data.dedup.heads import licence_head
 from tritwise.data.dedup.job import Job, place_in_part
 from tritwise.data.dedup.signatures import band_keys, sketches
 from tritwise.data.dedup.tables import gather
 from tritwise.data.documents import Document, save_documents
+from tritwise.data.languages import detect
 
 THRESHOLDS = (0.7, 0.85)
 BINS = ((0.0, 0.5), (0.5, 0.6), (0.6, 0.7), (0.7, 0.75), (0.75, 0.8), (0.8, 0.85), (0.85, 0.9), (0.9, 1.0))
@@ -120,9 +123,18 @@ def print_pairs(title: str, pairs: Pairs, recipe: DedupRecipe) -> None:
               f"found below 0.5: {(pairs.found(t) & (pairs.exact < 0.5)).sum()}")
 
 
-def versions_of(repository: Path, count: int) -> tuple[list[dict[str, str]], dict[str, str]]:
+def compared(repository: Path, trees: list[dict[str, str]], whole: bool) -> dict[str, str]:
+    """Blob -> what of its text is compared."""
+    path_of = {blob: path for t in trees for path, blob in t.items()}
+    blobs = {blob: text.encode() for blob, text in read_blobs(repository, set(path_of)).items()}
+    if not whole:
+        blobs = {blob: text[licence_head(text, detect(path_of[blob], text) or ""):] for blob, text in blobs.items()}
+    return {blob: text.decode() for blob, text in blobs.items()}
+
+
+def versions_of(repository: Path, count: int, whole: bool) -> tuple[list[dict[str, str]], dict[str, str]]:
     trees = [tree(repository, commit) for commit in commits(repository, count)]
-    return trees, read_blobs(repository, {blob for t in trees for blob in t.values()})
+    return trees, compared(repository, trees, whole)
 
 
 def union(parts: list[np.ndarray]) -> np.ndarray:
@@ -150,7 +162,8 @@ def check_drops(texts: list[str], matrix: np.ndarray, recipe: DedupRecipe) -> No
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "00000.parquet"
             save_documents(part, (Document(f"r{i}", "f", "c", t, len(t), "") for i, t in enumerate(texts)))
-            settings = recipe.model_copy(update={"file_threshold": threshold, "repositories": False, "exact": False})
+            settings = recipe.model_copy(update={"file_threshold": threshold, "repositories": False, "exact": False,
+                                                 "skip_licence_heads": False})  # they are gone by now
             run(steps([part], Path(folder) / "steps", settings, 2))
             decisions = read_decisions(decision_path(Path(folder) / "steps", 0))
             job = Job((part,), Path(folder) / "steps", settings, 2)
@@ -177,9 +190,9 @@ def python_jaccard(a: list[str], b: list[str]) -> float:
     return len(one & two) / len(one | two)
 
 
-def fork(origin: Path, other: Path, recipe: DedupRecipe, seeds: int) -> None:
+def fork(origin: Path, other: Path, recipe: DedupRecipe, seeds: int, whole: bool) -> None:
     trees = [tree(repository, "HEAD") for repository in (origin, other)]
-    blobs = [read_blobs(r, set(t.values())) for r, t in zip((origin, other), trees, strict=True)]
+    blobs = [compared(r, [t], whole) for r, t in zip((origin, other), trees, strict=True)]
     for folder in ("", "src/", "deps/"):
         groups = [[b[blob] for path, blob in t.items() if path.startswith(folder) and blob in b]
                   for t, b in zip(trees, blobs, strict=True)]
@@ -211,6 +224,7 @@ def main() -> None:
     parser.add_argument("--fork", type=Path, nargs=2)
     parser.add_argument("--commits", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--whole", action="store_true")
     arguments = parser.parse_args()
     recipe = DedupRecipe()
     print(f"{recipe.permutations} bins, {recipe.bands} bands of {recipe.rows}, shingles of {recipe.shingle} tokens")
@@ -219,7 +233,7 @@ def main() -> None:
         row = "   ".join(f"{p.pair:.3e}" for p in points)
         print(f"  {points[0].similarity:.2f}   {points[0].candidate:10.6f}   {row}")
     for repository in arguments.history:
-        trees, blobs = versions_of(repository, arguments.commits)
+        trees, blobs = versions_of(repository, arguments.commits, arguments.whole)
         groups = [[blobs[b] for b in t.values() if b in blobs] for t in trees]
         groups = [group for group in groups if group]
         pairs, exact = repository_pairs(groups, recipe, arguments.seeds)
@@ -227,7 +241,7 @@ def main() -> None:
         print_pairs(f"{repository}: {len(groups)} commits as repositories, {arguments.seeds} seeds", pairs, recipe)
         file_level(f"{repository}: all different texts of their files", sorted(set(blobs.values())), recipe)
     if arguments.fork:
-        fork(*arguments.fork, recipe, arguments.seeds)
+        fork(*arguments.fork, recipe, arguments.seeds, arguments.whole)
 
 
 if __name__ == "__main__":

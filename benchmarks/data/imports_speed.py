@@ -61,7 +61,7 @@ def main() -> None:
         def grammar(path: str, language: str = language) -> str:
             return "tsx" if path.endswith(".tsx") else language
 
-        wrong = sum(wrong_bytes(parse(grammar(path), content)) for path, content in files) / 1e6
+        wrong = sum(wrong_bytes(parse(grammar(path), content), content) for path, content in files) / 1e6
         parsing = seconds(lambda path, content: parse(grammar(path), content), files)
         extracting = seconds(lambda path, content, language=language: extract(language, path, content), files)
         print(f"{language:<12}{size:>7.2f}{size / parsing:>8.1f}{size / extracting:>9.1f}{parsing / extracting:>15.0%} "

@@ -26,18 +26,26 @@ WRONG = {
 }
 
 
+def wrong(language: str, content: bytes) -> int:
+    return wrong_bytes(parse(language, content), content)
+
+
 @pytest.mark.parametrize("language", sorted(GRAMMARS))
 def test_right_files_have_no_wrong_bytes_and_wrong_ones_some(language):
-    assert wrong_bytes(parse(language, RIGHT[language].encode())) == 0
-    assert 0 < wrong_bytes(parse(language, WRONG[language].encode())) <= len(WRONG[language]) + 1
+    assert wrong(language, RIGHT[language].encode()) == 0
+    assert 0 < wrong(language, WRONG[language].encode()) <= len(WRONG[language]) + 1
 
 
 def test_wrong_bytes_are_those_of_errors_and_one_for_each_token_that_is_missing():
-    assert wrong_bytes(parse("java", b"class A { int }")) == len("int")
-    assert wrong_bytes(parse("java", b"class A { int a }")) == 1  # the semicolon
+    assert wrong("java", b"class A { int }") == len("int")
+    assert wrong("java", b"class A { int a }") == 1  # the semicolon
     inside = b"class A { void f() { int x = 1 +* 2; } void g() { } int }"
-    assert 0 < wrong_bytes(parse("java", inside)) < 10
+    assert 0 < wrong("java", inside) < 10
 
+
+def test_what_the_parser_skips_is_wrong_and_comments_and_white_space_are_not():
+    assert wrong("kotlin", b"}}}} ]] )) ;; == {{{{ (((  \n" * 20) > 200  # one ERROR node with a single token
+    assert wrong("java", b"class A { int /* whatever it is */    \n }") == len("int")
 
 
 def test_functions_that_were_parsed_inside_an_error_are_not_wrong():
@@ -48,8 +56,8 @@ def test_functions_that_were_parsed_inside_an_error_are_not_wrong():
         tree = parse(language, content)
         errors = (node for node in tree.root_node.children if node.is_error)
         assert sum(node.end_byte - node.start_byte for node in errors) > len(content) - 5
-        assert 0 < wrong_bytes(tree) < 0.03 * len(content)
-    assert wrong_bytes(parse("c", b"Some prose, with a comma. Then: more of it! " * 20)) > 400
+        assert 0 < wrong_bytes(tree, content) < 0.03 * len(content)
+    assert wrong("c", b"Some prose, with a comma. Then: more of it! " * 20) > 400
 
 
 def test_captures_are_bytes_of_the_file_even_behind_other_alphabets():
@@ -64,7 +72,7 @@ def test_a_slow_file_is_given_up_in_time_and_the_next_one_is_read():
     with pytest.raises(SlowFileError, match=r"java parser more than 0\.05 s"):
         parse("java", b"class A {" + b"int x = ((((" * 500_000, seconds=0.05)
     assert time.thread_time() - begin < 1
-    assert wrong_bytes(parse("java", b"class B { }")) == 0
+    assert wrong("java", b"class B { }") == 0
 
 
 @pytest.mark.parametrize("text", [b"{" * 200_000, b"`" * 200_000, b"a = 1;" + b"]" * 200_000])
@@ -78,8 +86,7 @@ def test_a_query_ends_in_time_on_what_it_is_quadratic_in(text):
 
 def test_deep_nesting_takes_no_recursion():
     depth = 50_000
-    tree = parse("python", b"x = " + b"(" * depth + b"1" + b")" * (depth - 1))
-    assert wrong_bytes(tree) > 0
+    assert wrong("python", b"x = " + b"(" * depth + b"1" + b")" * (depth - 1)) > 0
 
 
 def test_threads_have_parsers_of_their_own():

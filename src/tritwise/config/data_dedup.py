@@ -27,6 +27,9 @@ class DedupRecipe(Settings):
     # Files with exactly the text of another, then files nearly so, among repositories that stay.
     exact: bool = True
     files: bool = True
+    # Near-duplicates are compared without the licence at the head of their files, which makes small files of a project
+    # look alike, and copies under another licence not. Exact duplicates are by the whole text all the same.
+    skip_licence_heads: bool = True
     # Tokens in a shingle.
     shingle: Annotated[int, Field(ge=1, le=64)] = 5
     # Bins of a signature: the estimate's standard deviation is sqrt(s (1 - s) / permutations), 0.03 at most for 256.

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritwise.data.words import Words
+from tritwise.data.words import Words, words_of
 
 # Bits of the bitmap for each entry: one in so many other hashes passes it and is searched for.
 _BITS = 32
+# Numbers as words: "1 one 2 two 3 three 4 four 5 five" counts, and says as little as its digits.
+_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion "
+    "first second third fourth fifth sixth seventh eighth ninth tenth")
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,11 @@ def _counting(lengths: np.ndarray) -> np.ndarray:
 def distinct_names(words: Words, n: int) -> np.ndarray:
     """How many different names each n words hold: int64 [words - n + 1], for at least n words.
 
-    A name is a word of two bytes and more that begins with no digit.
+    A name is a word of two bytes and more that begins with no digit and is no number.
     """
     first = np.frombuffer(words.codes, dtype=np.uint8)[words.starts]
     is_name = (words.ends - words.starts >= 2) & ((first < ord("0")) | (first > ord("9")))
+    is_name &= ~np.isin(words.hashes, words_of(_NUMBERS).hashes)
     # Words as numbers in the order of their first appearance anywhere, so that few bits tell them apart.
     _, numbers = np.unique(words.hashes, return_inverse=True)
     windows = np.lib.stride_tricks.sliding_window_view(np.where(is_name, numbers + 1, 0).astype(np.uint32), n)

@@ -1,8 +1,9 @@
 """Signatures of the files and repositories of a part, and the band keys that bring similar ones together.
 
-A file's signature is the sketch of its text's shingles (native/src/minhash.hpp); a repository's is the sketch of the
-union of its files' shingles: the elementwise minimum of theirs. So it does not depend on the order of the files, and no
-shingle crosses from one file to the next, as would be so in a concatenation.
+A file's signature is the sketch of its text's shingles (native/src/minhash.hpp), without the licence at its head unless
+that is asked for; a repository's is the sketch of the union of its files' shingles: the elementwise minimum of theirs.
+So it does not depend on the order of the files, and no shingle crosses from one file to the next, as would be so in a
+concatenation.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 from tritwise.config.data_dedup import DedupRecipe
 from tritwise.data.dedup.decisions import surviving_files
+from tritwise.data.dedup.heads import licence_head
 from tritwise.data.dedup.job import MOST_VERTICES, Job, Level, native, text_hash, vertices
 from tritwise.data.dedup.tables import Columns, mixed, pack_names, read_columns, write_columns, write_table
 from tritwise.data.documents import Document, batches, read_documents
@@ -83,7 +85,7 @@ class _Part:
     def add(self, documents: list[Document]) -> None:
         texts = [document.text.encode() for document in documents]
         recipe = self.recipe
-        values, tokens = (sketches(texts, recipe) if recipe.repositories or recipe.files
+        values, tokens = (sketches(self._compared(documents, texts), recipe) if recipe.repositories or recipe.files
                           else (np.empty((len(texts), 0), np.uint64), np.zeros(len(texts), np.int64)))
         for document, text, row, count in zip(documents, texts, values, tokens.tolist(), strict=True):
             if not self.repositories or document.repository != self.repositories[-1]:
@@ -96,6 +98,12 @@ class _Part:
             self.hashes.append(text_hash(text))
         if recipe.files:
             self.file_values.append(values.astype(np.uint32))
+
+    def _compared(self, documents: list[Document], texts: list[bytes]) -> list[bytes]:
+        """What near-duplicates are told by."""
+        if not self.recipe.skip_licence_heads:
+            return texts
+        return [text[licence_head(text, document.language):] for document, text in zip(documents, texts, strict=True)]
 
     def _begin(self, repository: str) -> None:
         if repository in self.seen:

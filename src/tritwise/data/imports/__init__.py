@@ -16,10 +16,12 @@ A language is a module of this package with:
 
 import posixpath
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import ModuleType
 
 from tritwise.data.imports import c_family, csharp, ecmascript, go, jvm, php, python, ruby, rust, swift
 from tritwise.data.imports.facts import Facts
+from tritwise.data.imports.simplify import SIMPLIFIED, wrong_bytes_again
 
 __all__ = ["Facts", "dependencies", "extract", "extract_manifest", "languages_with_dependencies"]
 
@@ -36,6 +38,8 @@ _MODULES: dict[ModuleType, tuple[str, ...]] = {
     ruby: ("ruby",),
     swift: ("swift",),
 }
+# A share of wrong bytes from which on a file is parsed a second time: the least that any screen drops for.
+_SUSPICIOUS = 0.01
 _MODULE_OF = {language: module for module, languages in _MODULES.items() for language in languages}
 
 
@@ -51,7 +55,12 @@ def extract(language: str, path: str, content: bytes) -> Facts | None:
     grammar is not installed.
     """
     module = _MODULE_OF.get(language)
-    return None if module is None else module.extract(path, content)
+    if module is None:
+        return None
+    facts = module.extract(path, content)
+    if facts.wrong_bytes > _SUSPICIOUS * len(content) and language in SIMPLIFIED:
+        return replace(facts, wrong_bytes=min(facts.wrong_bytes, wrong_bytes_again(language, content)))
+    return facts
 
 
 def extract_manifest(path: str, content: bytes) -> Facts | None:

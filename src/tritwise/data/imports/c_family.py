@@ -101,7 +101,7 @@ def _read(content: bytes) -> set[tuple[str, ...]]:
 def extract(path: str, content: bytes) -> Facts:
     extension = posixpath.splitext(path)[1]
     language = "c" if extension == ".c" or (extension == ".h" and not _ONLY_CPP.search(content)) else "c++"
-    return Facts(language, tuple(sorted(_read(content))), wrong_bytes=wrong_bytes(parse(language, content)))
+    return Facts(language, tuple(sorted(_read(content))), wrong_bytes=wrong_bytes(parse(language, content), content))
 
 
 class _Headers:

@@ -148,7 +148,7 @@ def extract(path: str, content: bytes) -> Facts:
         uses |= {name, name + b"Attribute"}
     uses = {name for name in uses if name.partition(b".")[0] not in own} - {b""}
     uses |= {b"." + name for name in texts(found.get("call", ()), content)}
-    return Facts("c#", tuple(sorted(imports)), package, decoded(defines), decoded(uses), wrong_bytes(tree))
+    return Facts("c#", tuple(sorted(imports)), package, decoded(defines), decoded(uses), wrong_bytes(tree, content))
 
 
 def _around(namespace: str) -> Iterator[str]:

@@ -49,7 +49,7 @@ def extract(path: str, content: bytes) -> Facts:
         for match in _REFERENCE.finditer(content):
             name = match[1].decode("utf-8", "replace")
             imports.add(("import", name if name.startswith(".") else f"./{name}"))
-    return Facts(language, tuple(sorted(imports)), wrong_bytes=wrong_bytes(tree))
+    return Facts(language, tuple(sorted(imports)), wrong_bytes=wrong_bytes(tree, content))
 
 
 def _is_typescript(path: str) -> bool:

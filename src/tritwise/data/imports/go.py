@@ -106,7 +106,7 @@ def extract(path: str, content: bytes) -> Facts:
     defines = {name for top in tops for name in _definitions(top, content)}
     names = texts("package")
     return Facts("go", tuple(sorted(imports)), names[0].decode("utf-8", "replace") if names else "",
-                 _decoded(defines), _decoded(uses - defines), wrong_bytes(tree))
+                 _decoded(defines), _decoded(uses - defines), wrong_bytes(tree, content))
 
 
 def _definitions(top: "Node", content: bytes) -> Iterator[bytes]:

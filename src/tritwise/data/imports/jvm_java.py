@@ -149,4 +149,4 @@ def extract(content: bytes) -> Facts:
     calls = _calls(found.get("call", ()), found.get("arguments", ()), content)
     defines = texts(found.get("define", ()), content) | members | inherits
     return Facts("java", tuple(sorted(imports)), package.decode("utf-8", "replace"), decoded(defines),
-                 decoded((names - own) | in_full | calls), wrong_bytes(tree))
+                 decoded((names - own) | in_full | calls), wrong_bytes(tree, content))

@@ -68,4 +68,4 @@ def extract(path: str, content: bytes) -> Facts:
     plain = {name for name in used.plain - own if name not in variables or name in used.called}
     members = {b"." + name for name in used.members}
     return Facts("kotlin", tuple(sorted(imports)), package, decoded(defines),
-                 decoded(plain | members | used.in_full), wrong_bytes(tree))
+                 decoded(plain | members | used.in_full), wrong_bytes(tree, content))

@@ -94,4 +94,4 @@ def extract(content: bytes) -> Facts:
     variables = texts(found.get("variable", ()), content)
     plain = {name for name in used.plain - own if name not in variables or name in used.called}
     return Facts("scala", tuple(sorted(imports)), packages[-1] if packages else "", decoded(defines),
-                 decoded(plain | used.in_full), wrong_bytes(tree))
+                 decoded(plain | used.in_full), wrong_bytes(tree, content))

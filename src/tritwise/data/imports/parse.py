@@ -168,22 +168,35 @@ def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]"
     return _cursor(language, query).captures(tree.root_node)
 
 
-def wrong_bytes(tree: "Tree") -> int:
-    """Bytes that the parser made nothing of, plus one for each token that it had to invent.
+def wrong_bytes(tree: "Tree", content: bytes) -> int:
+    """Bytes of `content` that the parser made nothing of, plus one for each token that it had to invent.
 
-    They are those inside ERROR nodes but outside of what was parsed within: one macro that the grammar does not know
-    puts a whole header into an ERROR node, with all of its functions sound below it. Costs nothing where the syntax is
-    right: only nodes with an error below them are looked into.
+    They are the tokens loose in ERROR nodes, and what the parser skipped. What was parsed as something within an ERROR
+    node counts as parsed, and comments and white space are not wrong: one macro that the grammar does not know puts a
+    whole header into an ERROR node, with all of its functions sound below it. Costs nothing where the syntax is right:
+    only nodes with an error below them are looked into.
     """
-    count, nodes = 0, [tree.root_node]
+    root = tree.root_node
+    if not root.has_error:
+        return 0
+    count, nodes = _visible(content[:root.start_byte]) + _visible(content[root.end_byte:]), [root]
     while nodes:
         node = nodes.pop()
-        if node.is_error:
-            parsed = [child for child in node.children if child.child_count > 1]  # more than a token
-            count += node.end_byte - node.start_byte - sum(child.end_byte - child.start_byte for child in parsed)
-            nodes += [child for child in parsed if child.has_error]
-        elif node.is_missing:
-            count += 1
-        elif node.has_error:
-            nodes += node.children
+        place = node.start_byte
+        for child in node.children:
+            if child.start_byte > place:
+                count += _visible(content[place:child.start_byte])
+            place = child.end_byte
+            if child.has_error:
+                nodes.append(child)
+            elif node.is_error and child.child_count <= 1 and not child.is_extra:  # not more than a token
+                count += place - child.start_byte
+        # The rest of a node is what was skipped; a node without children is a token, wrong where it is an error.
+        if node.child_count or node.is_error:
+            count += _visible(content[place:node.end_byte])
+        count += node.is_missing
     return count
+
+
+def _visible(text: bytes) -> int:
+    return sum(map(len, text.split()))

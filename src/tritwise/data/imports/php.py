@@ -155,7 +155,7 @@ def extract(path: str, content: bytes) -> Facts:
     defines = {f"{kind} {names_at(node).own(text(node))}" for kind in ("class", "function", "const")
                for node in found.get(f"define_{kind}", ())}
     return Facts("php", tuple(sorted(imports)), spaces[-1][1].namespace, tuple(sorted(defines)),
-                 wrong_bytes=wrong_bytes(tree))
+                 wrong_bytes=wrong_bytes(tree, content))
 
 
 def manifest(path: str, content: bytes) -> Facts:

@@ -54,7 +54,7 @@ def extract(path: str, content: bytes) -> Facts:
         level = str(dots.count(b".")) if b"." in dots else absolute
         module_name = b"".join(module.split()).decode("utf-8", "replace")
         imports.update((level, module_name, name) for name in _names(names))
-    return Facts("python", tuple(sorted(imports)), wrong_bytes=wrong_bytes(tree))
+    return Facts("python", tuple(sorted(imports)), wrong_bytes=wrong_bytes(tree, content))
 
 
 class _Modules:

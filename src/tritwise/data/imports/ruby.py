@@ -101,7 +101,8 @@ def extract(path: str, content: bytes) -> Facts:
                 defines.add(f"{nesting}::{name}" if nesting else name)
             elif start not in named and _NAME.match(name):
                 uses.add(f"{nesting}|{name}")
-    return Facts("ruby", tuple(sorted(imports)), "", tuple(sorted(defines)), tuple(sorted(uses)), wrong_bytes(tree))
+    return Facts("ruby", tuple(sorted(imports)), "", tuple(sorted(defines)), tuple(sorted(uses)),
+                 wrong_bytes(tree, content))
 
 
 _ROOTS = frozenset(("lib", "test", "spec", "features"))

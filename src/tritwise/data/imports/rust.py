@@ -172,7 +172,7 @@ def extract(path: str, content: bytes) -> Facts:
     scanner = _Scanner()
     scanner.read(content)
     return Facts("rust", tuple(sorted(scanner.imports)), "", tuple(sorted(scanner.defines)),
-                 tuple(sorted(scanner.uses)), wrong_bytes(parse("rust", content)))
+                 tuple(sorted(scanner.uses)), wrong_bytes(parse("rust", content), content))
 
 
 def manifest(path: str, content: bytes) -> Facts:

@@ -57,7 +57,8 @@ def extract(path: str, content: bytes) -> Facts:
     """Facts of a file; SlowFileError as `parse`."""
     tree = parse("swift", content)
     if posixpath.basename(path) == "Package.swift":
-        return Facts("swift", _package_targets(content.decode("utf-8", "replace")), wrong_bytes=wrong_bytes(tree))
+        return Facts("swift", _package_targets(content.decode("utf-8", "replace")),
+                     wrong_bytes=wrong_bytes(tree, content))
     found = captures("swift", _QUERY, tree)
     modules = {name.partition(b".")[0].strip() for name in texts(found.get("module", ()), content)}
     # The members of an extension lie between its braces, and its type stands before them.
@@ -81,7 +82,7 @@ def extract(path: str, content: bytes) -> Facts:
     variables = members | texts(found.get("variable", ()), content)
     plain = {name for name in used.plain - own if name not in variables or name in used.called}
     return Facts("swift", tuple((name,) for name in decoded(modules)), defines=decoded(defines),
-                 uses=decoded(plain | {b"." + name for name in used.members}), wrong_bytes=wrong_bytes(tree))
+                 uses=decoded(plain | {b"." + name for name in used.members}), wrong_bytes=wrong_bytes(tree, content))
 
 
 def _package_targets(text: str) -> tuple[tuple[str, ...], ...]:

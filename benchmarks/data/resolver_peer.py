@@ -171,10 +171,6 @@ def python_packages(arguments: Namespace) -> list[tuple[str, Callable[[Path], No
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkout", type=Path, required=True, help="data-prep-kit's files")
     parser.add_argument("--peer-python", type=Path, required=True, help="the Python that has its packages")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--go", type=Path, help="the go command, for the oracle of Go")
-    parser.add_argument("--node", type=Path, help="folder of the oracles of JavaScript and TypeScript")
-    parser.add_argument("--packages", type=Path, help="folder of installed packages, for Python with grimp")
 
 
 def prepare(section: str, arguments: Namespace) -> str | None:
@@ -224,6 +220,10 @@ def main() -> None:
     parser.add_argument("--set", choices=("tuning", "scoring", "second_scoring"), default="scoring", dest="which")
     parser.add_argument("--language", choices=("python", *SECTIONS), help="one section instead of all")
     parser.add_argument("--only", help="one repository instead of a section's list")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--go", type=Path, help="the go command, for the oracle of Go")
+    parser.add_argument("--node", type=Path, help="folder of the oracles of JavaScript and TypeScript")
+    parser.add_argument("--packages", type=Path, help="folder of installed packages, for Python with grimp")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
     peer = Peer(arguments.checkout.resolve(), arguments.peer_python.absolute())

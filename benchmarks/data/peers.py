@@ -3,7 +3,8 @@
     taskset -c 0 python benchmarks/data/peers.py CORPUS --checkout CHECKOUT --peer-python VENV/bin/python
         [--peer-packages DIR ...] [--sets PATH ...] [--megabytes 4] [--rounds 3] [--resolver-rounds 1] [--json FILE]
 
-CORPUS is a directory of bare git repositories, or of links to them, taken at HEAD. Three comparisons, all of processor seconds:
+CORPUS is a directory of bare git repositories, or of links to them, taken at HEAD. Three comparisons, all of processor
+seconds:
 
 - the whole stage, step by step, beside the bounds of the machine (pipeline_speed.py);
 - IBM's resolver and order (resolver_peer.py tells how to install it): every file of the languages that both know, each

@@ -180,7 +180,8 @@ def prepare(section: str, arguments: Namespace) -> str | None:
     if section in ("javascript", "typescript") and not arguments.node:
         return "--node"
     SECTIONS[section][1].configure(Namespace(language=section, wrong=0, branches="all", kind="all", go=arguments.go,
-                                             node=arguments.node, oracle="dependency-cruiser"))
+                                             node=arguments.node, oracle="dependency-cruiser",
+                                             mirrors=arguments.mirrors, jars=[]))
     return None
 
 

@@ -7,7 +7,7 @@ names. jdeps cannot see a constant that the compiler copied (javac does so for n
 or an inlined function of Kotlin, nor what a comment mentions; it sees the types of values that no file names.
 
 kotlinc: `npm install kotlin-compiler`; --kotlinc is its bin/kotlinc. scalac: --scala-jars is the folder deps/jars of
-the PyPI package pyspark. --jars: for junit4 hamcrest.jar of Debian's libhamcrest-java; for jsoup annotations as jspecify's.
+the PyPI package pyspark. --jars: for junit4 hamcrest.jar of Debian's libhamcrest-java.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from scoring import LIST, Verdict, main, repositories, unpack
 
 # A class path entry of the compiled repository, and where its main source is when not in src/main/LANGUAGE.
 SOURCES = {
+    "google/gson": ("gson/src/main/java",),
     "square/okio": ("okio/src/commonMain", "okio/src/hashFunctions", "okio/src/jvmMain", "okio/src/zlibMain",
                     "okio/src/systemFileSystemMain", "okio/src/nonJsMain"),
     "ajalt/colormath": ("colormath/src/commonMain", "colormath/src/jvmMain"),
@@ -140,7 +141,7 @@ def judge(folder: Path, ours: dict[str, set[str]], name: str) -> Verdict:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jars", type=Path, nargs="*", default=[], help="others' classes that sources are compiled with")
+    parser.add_argument("--jars", type=Path, nargs="*", default=[], help="others' classes to compile with")
     parser.add_argument("--kotlinc", type=Path, help="the compiler of Kotlin")
     parser.add_argument("--scala-jars", type=Path, help="folder of scala-compiler, scala-library and scala-reflect")
 

@@ -85,13 +85,26 @@ def _erased(text: bytes) -> bytes:
         text = shorter
 
 
-def _members(nodes: "Iterable[Node]", bounds: dict[bytes, bytes], content: bytes) -> set[bytes]:
+def _bounds(nodes: "Iterable[Node]", content: bytes) -> list[tuple[int, int, bytes, bytes]]:
+    """Type parameters that extend a type: bytes between which one counts, its name, the type; outer ones first."""
+    found = []
+    for node in nodes:
+        match = _BOUND.match(content, *node.byte_range)
+        owner = node.parent and node.parent.parent  # a class or a method, with its list of type parameters
+        if match and owner:
+            found.append((*owner.byte_range, *match.groups()))
+    return sorted(found)
+
+
+def _members(nodes: "Iterable[Node]", bounded: list[tuple[int, int, bytes, bytes]], content: bytes) -> set[bytes]:
     """Methods, constructors and fields with the types in their signatures, as `jvm` describes them."""
     signatures: dict[bytes, set[bytes]] = {}
     for node in nodes:
         kind, parameters = node.child_by_field_name("type"), node.child_by_field_name("parameters")
         if kind is None and parameters is None:
             continue
+        bounds = {name: bound for start, end, name, bound in bounded
+                  if start <= node.start_byte and node.end_byte <= end}
         first = None
         text = b"" if kind is None else content[slice(*kind.byte_range)]
         if parameters is None:  # a field, or several
@@ -178,9 +191,7 @@ def extract(content: bytes) -> Facts:
     # Of names of values only those that look like a type's; a variable is no other file's.
     names = {name for name in uses if b"." not in name} | {name for name in values if _starts_upper(name)}
     in_full = {name for name in uses | values if b"." in name}
-    bounds = dict(match.groups() for node in found.get("bounded", ())
-                  if (match := _BOUND.match(content, *node.byte_range)))
-    members = _members(found.get("member", ()), bounds, content)
+    members = _members(found.get("member", ()), _bounds(found.get("bounded", ()), content), content)
     inherits = {b"<" + name for node in found.get("inherits", ())
                 for name in _TYPE.findall(_erased(content[slice(*node.byte_range)]))}
     counts = {node.start_byte: _count(node, content) for node in found.get("arguments", ())}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritwise.data.imports import dependencies, extract
+from tritwise.data.imports import dependencies, extract, jvm_java
 
 LANGUAGES = {"java": "java", "kt": "kotlin", "scala": "scala"}
 
@@ -267,9 +267,22 @@ def test_java_uses_the_types_in_the_signatures_of_constructors_and_of_no_overloa
     assert {path[2:-5] for path in found} == expected
 
 
+BOUNDED = b"""package a; class C<T extends Outer> { T outer() { return null; } <T extends Inner> T inner() { return null; }
+                       static class D<S extends Outer> { } S none() { return null; } }"""
+
+
 def test_a_type_parameter_of_java_means_its_bound_only_where_it_is_declared():
-    text = """package a; class C<T extends Outer> { T outer() { return null; }
-              <T extends Inner> T inner() { return null; }
-              static class D<S extends Outer> { } S none() { return null; } }"""
-    defines = extract("java", "a/C.java", text.encode()).defines
-    assert {"#outer/0 Outer", "#inner/0 Inner", "#none/0 S"} <= set(defines)
+    assert {"#outer/0 Outer", "#inner/0 Inner", "#none/0 S"} <= set(extract("java", "a/C.java", BOUNDED).defines)
+
+
+def test_facts_of_java_do_not_depend_on_the_order_in_which_a_query_gives_its_nodes(monkeypatch):
+    usual = extract("java", "a/C.java", BOUNDED)
+    captures = jvm_java.captures
+    monkeypatch.setattr(jvm_java, "captures", lambda *arguments: {
+        name: nodes[::-1] for name, nodes in captures(*arguments).items()})
+    assert extract("java", "a/C.java", BOUNDED) == usual
+
+
+@pytest.mark.parametrize("text", ["class X { int i = f(", "class X { Object o = new C(", "class X extends C { X() { super("])
+def test_a_java_file_that_ends_behind_an_open_parenthesis_has_facts(text):
+    assert extract("java", "a/X.java", text.encode()).wrong_bytes >= 0

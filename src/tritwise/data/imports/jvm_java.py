@@ -54,7 +54,7 @@ _TYPE = re.compile(rb"(?<![.\w])[A-Z]\w*")
 _WORD = re.compile(rb"(?<![.\w])\w+")
 _FIRST = re.compile(rb"\(\s*(?:final\s+)?(?:[a-z_]\w*\.)*([A-Z]\w*)")
 # How an argument begins that is a text, a character or a number: no parameter of another file's type takes it.
-_LITERAL = frozenset(b"\"'0123456789")
+_LITERAL = frozenset((b'"', b"'", *(b"%d" % digit for digit in range(10))))
 
 
 def _starts_upper(name: bytes) -> bool:
@@ -131,7 +131,8 @@ def _members(nodes: "Iterable[Node]", bounded: list[tuple[int, int, bytes, bytes
 
 def _count(arguments: "Node", content: bytes) -> bytes:
     """What a call's fact says of its arguments: how many, and whether the first is a literal."""
-    is_literal = content[arguments.start_byte + 1] in _LITERAL
+    begin = arguments.start_byte + 1  # of a file that is cut here, its end
+    is_literal = content[begin:begin + 1] in _LITERAL
     return b"/%d" % arguments.named_child_count + (b"'" if is_literal else b"")
 
 

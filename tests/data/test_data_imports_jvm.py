@@ -267,8 +267,8 @@ def test_java_uses_the_types_in_the_signatures_of_constructors_and_of_no_overloa
     assert {path[2:-5] for path in found} == expected
 
 
-BOUNDED = b"""package a; class C<T extends Outer> { T outer() { return null; } <T extends Inner> T inner() { return null; }
-                       static class D<S extends Outer> { } S none() { return null; } }"""
+BOUNDED = b"""package a; class C<T extends Outer> { T outer() { return null; }
+                       <T extends Inner> T inner() { return null; } static class D<S extends Outer> { } S none() { return null; } }"""
 
 
 def test_a_type_parameter_of_java_means_its_bound_only_where_it_is_declared():
@@ -283,6 +283,7 @@ def test_facts_of_java_do_not_depend_on_the_order_in_which_a_query_gives_its_nod
     assert extract("java", "a/C.java", BOUNDED) == usual
 
 
-@pytest.mark.parametrize("text", ["class X { int i = f(", "class X { Object o = new C(", "class X extends C { X() { super("])
+@pytest.mark.parametrize("text", ["class X { int i = f(", "class X { Object o = new C(",
+                                  "class X extends C { X() { super("])
 def test_a_java_file_that_ends_behind_an_open_parenthesis_has_facts(text):
     assert extract("java", "a/X.java", text.encode()).wrong_bytes >= 0

@@ -268,7 +268,8 @@ def test_java_uses_the_types_in_the_signatures_of_constructors_and_of_no_overloa
 
 
 BOUNDED = b"""package a; class C<T extends Outer> { T outer() { return null; }
-                       <T extends Inner> T inner() { return null; } static class D<S extends Outer> { } S none() { return null; } }"""
+                       <T extends Inner> T inner() { return null; } static class D<S extends Outer> { }
+                       S none() { return null; } }"""
 
 
 def test_a_type_parameter_of_java_means_its_bound_only_where_it_is_declared():

@@ -251,6 +251,7 @@ def test_java_uses_the_types_in_the_signatures_of_what_it_calls(body, expected):
     ("class X { Object o = new Made(\"text\"); }", {"Made"}),  # a text is no Second
     ("class X { void f(Made m) { m.say(\"text\"); } }", {"Made"}),
     ("class X { void f(Made m) { m.say(m.toString()); } }", {"Made", "Second"}),
+    ("class X { void f(Made m) { m.give(\"text\"); } }", {"Made", "First"}),  # what the other gives is not meant
     ("class X { void f(Made m) { m.many(m); } }", {"Made"}),  # at least two are needed
     ("class X { void f(Made m) { m.many(m, m, m, m); } }", {"Made", "Third"}),
     ("class X { Object o = new Pair(null, null); }", {"Pair", "First", "Second"}),
@@ -259,6 +260,7 @@ def test_java_uses_the_types_in_the_signatures_of_constructors_and_of_no_overloa
     files = {
         "Made": """class Made { Made() { } Made(String s) { } Made(int i, First f) { } Made(Second s) { }
                    void say(String s) { } void say(Second s) { }
+                   First give(String s) { return null; } Third give(Second s) { return null; }
                    void many(Made a, Made b, Third... others) { }
                    static class Inside<T> { Inside(T t, Third other) { } } }""",
         "Pair": "record Pair(First first, Second second) { }",

@@ -98,46 +98,45 @@ def _bounds(nodes: "Iterable[Node]", content: bytes) -> list[tuple[int, int, byt
 
 def _members(nodes: "Iterable[Node]", bounded: list[tuple[int, int, bytes, bytes]], content: bytes) -> set[bytes]:
     """Methods, constructors and fields with the types in their signatures, as `jvm` describes them."""
-    signatures: dict[bytes, set[bytes]] = {}
+    signatures: dict[tuple[bytes, bytes], set[bytes]] = {}  # by name and first parameter
     for node in nodes:
         kind, parameters = node.child_by_field_name("type"), node.child_by_field_name("parameters")
         if kind is None and parameters is None:
             continue
         bounds = {name: bound for start, end, name, bound in bounded
-                  if start <= node.start_byte and node.end_byte <= end}
-        first = None
-        text = b"" if kind is None else content[slice(*kind.byte_range)]
+                  if start <= node.start_byte and node.end_byte <= end} if bounded else {}
+        first = b""
+        text = b"" if kind is None else _erased(content[slice(*kind.byte_range)])
         if parameters is None:  # a field, or several
             names = [each.child_by_field_name("name") for each in node.children_by_field_name("declarator")]
             count = b""
         else:
             names = [node.child_by_field_name("name")]
-            signature = content[slice(*parameters.byte_range)]
+            signature = _erased(content[slice(*parameters.byte_range)])
             many = parameters.named_child_count
-            signature = _erased(signature)
             count = b"/%d*" % (many - 1) if b"..." in signature else b"/%d" % many
-            first = _FIRST.match(signature)
+            if match := _FIRST.match(signature):
+                first = bounds.get(match[1], match[1]) + b"'"
             text += b" " + signature
-        types = {bounds.get(name, name) for name in _TYPE.findall(_erased(text))}
-        if first:
-            types.add(bounds.get(first[1], first[1]) + b"'")
+        types = {bounds.get(name, name) for name in _TYPE.findall(text)} | ({first} if first else set())
         is_static = kind is not None and b"static" in content[node.start_byte:kind.start_byte].split()
         for name in names:
             if name is not None and name.start_byte < name.end_byte:  # else the parser missed one here
                 key = (b"#!" if is_static else b"#") + content[slice(*name.byte_range)] + count
-                signatures.setdefault(key, set()).update(types)
-    return {b" ".join([name, *sorted(types)]) for name, types in signatures.items()}
+                signatures.setdefault((key, first), set()).update(types)
+    return {b" ".join([name, *sorted(types)]) for (name, _), types in signatures.items()}
 
 
 def _count(arguments: "Node", content: bytes) -> bytes:
     """What a call's fact says of its arguments: how many, and whether the first is a literal."""
     begin = arguments.start_byte + 1  # of a file that is cut here, its end
-    is_literal = content[begin:begin + 1] in _LITERAL
-    return b"/%d" % arguments.named_child_count + (b"'" if is_literal else b"")
+    return (b"/%d'" if content[begin:begin + 1] in _LITERAL else b"/%d") % arguments.named_child_count
 
 
 def _constructed(text: bytes) -> bytes:
     """The receiver and the name in the fact of a constructor's call: "C.C" of `C`, "C.D" of `C.D<E>`."""
+    if text.isalnum():  # most are
+        return text + b"." + text if _starts_upper(text) else b""
     names = _erased(text).strip().split(b".")
     return b"" if not all(map(_starts_upper, names)) else names[0].strip() + b"." + names[-1].strip()
 

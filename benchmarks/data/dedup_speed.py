@@ -39,6 +39,7 @@ RECIPE = DedupRecipe()
 WORD = re.compile(r"\w+")
 # Shorter measurements say little: the work is repeated until it takes this long.
 SECONDS = 0.5
+OURS = "tritwise, two tasks"
 Work = Callable[[], object]
 
 
@@ -72,7 +73,7 @@ def ours(texts: list[str], folder: Path) -> dict[str, Work]:
             step.run(0)
 
     return {"tritwise, sketch": lambda: sketches(texts, RECIPE),
-            "tritwise, bands": lambda: band_keys(signatures(texts, RECIPE), RECIPE), "tritwise, two tasks": tasks}
+            "tritwise, bands": lambda: band_keys(signatures(texts, RECIPE), RECIPE), OURS: tasks}
 
 
 def datatrove(texts: list[str], folder: Path) -> dict[str, Work]:
@@ -129,6 +130,9 @@ def datasketch(texts: list[str], folder: Path) -> dict[str, Work]:
     return {"datasketch, 256 hashes": work}
 
 
+PEERS = (datatrove, text_dedup, rensa, datasketch)
+
+
 def measure(work: Work, size: int) -> float:
     """Megabytes of text in a second of CPU time."""
     runs, began = 0, time.process_time()
@@ -136,6 +140,24 @@ def measure(work: Work, size: int) -> float:
         work()
         runs += 1
     return size * runs / spent / 1e6
+
+
+def compare(texts: list[str], rounds: int) -> dict[str, list[float]]:
+    """MB/s of each program, round after round, by its name; peers that cannot be imported have none."""
+    size = sum(len(text.encode()) for text in texts)
+    with tempfile.TemporaryDirectory() as folder:
+        work = ours(texts, Path(folder))
+        absent = [peer.__name__ for peer in PEERS if not importlib.util.find_spec(peer.__name__)]
+        for peer in PEERS:
+            if peer.__name__ not in absent:
+                work |= peer(texts, Path(folder))
+        for task in work.values():  # what is loaded at first use counts for nobody
+            task()
+        speeds: dict[str, list[float]] = {name: [] for name in (*work, *absent)}
+        for _ in range(rounds):
+            for name, task in work.items():
+                speeds[name].append(measure(task, size))
+    return speeds
 
 
 def main() -> None:
@@ -147,22 +169,15 @@ def main() -> None:
     texts = read_texts(arguments.folders, int(arguments.megabytes * 1e6))
     size = sum(len(text.encode()) for text in texts)
     print(f"{len(texts)} texts, {size / 1e6:.2f} MB; one thread, CPU time, median of {arguments.rounds} rounds in turn")
-    with tempfile.TemporaryDirectory() as folder:
-        work = ours(texts, Path(folder))
-        for peer in (datatrove, text_dedup, rensa, datasketch):
-            if importlib.util.find_spec(peer.__name__):
-                work |= peer(texts, Path(folder))
-            else:
-                print(f"{peer.__name__} is not installed")
-        speeds: dict[str, list[float]] = {name: [] for name in work}
-        for _ in range(arguments.rounds):
-            for name, task in work.items():
-                speeds[name].append(measure(task, size))
-    median = {name: statistics.median(values) for name, values in speeds.items()}
-    base = median["tritwise, two tasks"]
+    speeds = compare(texts, arguments.rounds)
+    base = statistics.median(speeds[OURS])
     for name, values in speeds.items():
-        print(f"{name:28s} {median[name]:9.2f} MB/s  ({min(values):.2f} to {max(values):.2f})   two tasks are "
-              f"{base / median[name]:8.2f} x as fast")
+        if values:
+            middle = statistics.median(values)
+            print(f"{name:28s} {middle:9.2f} MB/s  ({min(values):.2f} to {max(values):.2f})   two tasks are "
+                  f"{base / middle:8.2f} x as fast")
+        else:
+            print(f"{name} is not installed")
 
 
 if __name__ == "__main__":

@@ -105,14 +105,14 @@ def judge(folder: Path, dependencies: dict[str, set[str]], repository: str) -> V
                    f"{len(judged)} units, gcc failed on {len(failed)}")
 
 
-def _add(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--branches", choices=("all", "taken"), default="all")
 
 
-def _configure(args: argparse.Namespace) -> None:
+def configure(args: argparse.Namespace) -> None:
     global _branches
     _branches = args.branches
 
 
 if __name__ == "__main__":
-    main(__doc__, {"c": ("c", "c++"), "c++": ("c++", "c")}, judge, _add, _configure)
+    main(__doc__, {"c": ("c", "c++"), "c++": ("c++", "c")}, judge, add_arguments, configure)

@@ -120,16 +120,16 @@ def judge(folder: Path, dependencies: dict[str, set[str]], repository: str) -> V
                    f"{len(known)} files in both")
 
 
-def _add(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", type=Path, required=True, help="folder that the oracles were installed in")
     parser.add_argument("--oracle", choices=("dependency-cruiser", "madge"), default="dependency-cruiser")
 
 
-def _configure(args: argparse.Namespace) -> None:
+def configure(args: argparse.Namespace) -> None:
     global _node, _oracle
     _node, _oracle = args.node.resolve(), args.oracle
 
 
 if __name__ == "__main__":
     both = ("javascript", "typescript")
-    main(__doc__, {"javascript": both, "typescript": both}, judge, _add, _configure)
+    main(__doc__, {"javascript": both, "typescript": both}, judge, add_arguments, configure)

@@ -30,12 +30,12 @@ def judge(folder: Path, dependencies: dict[str, set[str]], repository: str) -> V
                    f"{len(known)} files checked")
 
 
-def _add(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--go", type=Path, required=True, help="the go command")
     parser.add_argument("--kind", choices=("all", "package"), default="all")
 
 
-def _configure(args: argparse.Namespace) -> None:
+def configure(args: argparse.Namespace) -> None:
     global _kinds, _program
     if args.kind == "package":
         _kinds = frozenset(("package",))
@@ -45,4 +45,4 @@ def _configure(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, {"go": ("go",)}, judge, _add, _configure)
+    main(__doc__, {"go": ("go",)}, judge, add_arguments, configure)

@@ -7,7 +7,7 @@ names. jdeps cannot see a constant that the compiler copied (javac does so for n
 or an inlined function of Kotlin, nor what a comment mentions; it sees the types of values that no file names.
 
 kotlinc: `npm install kotlin-compiler`; --kotlinc is its bin/kotlinc. scalac: --scala-jars is the folder deps/jars of
-the PyPI package pyspark.
+the PyPI package pyspark. --jars: for junit4 hamcrest.jar of Debian's libhamcrest-java.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from scoring import LIST, Verdict, main, repositories, unpack
 
 # A class path entry of the compiled repository, and where its main source is when not in src/main/LANGUAGE.
 SOURCES = {
+    "google/gson": ("gson/src/main/java",),
     "square/okio": ("okio/src/commonMain", "okio/src/hashFunctions", "okio/src/jvmMain", "okio/src/zlibMain",
                     "okio/src/systemFileSystemMain", "okio/src/nonJsMain"),
     "ajalt/colormath": ("colormath/src/commonMain", "colormath/src/jvmMain"),
@@ -107,10 +108,10 @@ def source_of_classes(classes: Path, files: Iterable[Path]) -> dict[str, Path]:
 def judge(folder: Path, ours: dict[str, set[str]], name: str) -> Verdict:
     language = options.language
     table = tomllib.loads(LIST.read_text())
-    commits = {repository: commit for section in SUFFIX for which in ("tuning", "scoring")
+    commits = {repository: commit for section in SUFFIX for which in ("tuning", "scoring", "second_scoring")
                for repository, commit in repositories(section, which)} | {"com-lihaoyi/geny": "HEAD"}
     with tempfile.TemporaryDirectory() as temporary:
-        needs = []
+        needs = list(options.jars)
         for need in table[language].get("needs", {}).get(name, ()):
             source, target = Path(temporary, need, "source"), Path(temporary, need, "classes")
             target.mkdir(parents=True)
@@ -140,6 +141,7 @@ def judge(folder: Path, ours: dict[str, set[str]], name: str) -> Verdict:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jars", type=Path, nargs="*", default=[], help="others' classes to compile with")
     parser.add_argument("--kotlinc", type=Path, help="the compiler of Kotlin")
     parser.add_argument("--scala-jars", type=Path, help="folder of scala-compiler, scala-library and scala-reflect")
 

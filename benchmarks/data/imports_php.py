@@ -45,14 +45,14 @@ def judge(folder: Path, dependencies: dict[str, set[str]], repository: str) -> V
                    f"{len(known)} files parsed by both")
 
 
-def _add(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parser", type=Path, default=Path("/usr/share/php"), help="the folder that holds PhpParser/")
 
 
-def _configure(args: argparse.Namespace) -> None:
+def configure(args: argparse.Namespace) -> None:
     global _parser
     _parser = args.parser
 
 
 if __name__ == "__main__":
-    main(__doc__, {"php": ("php",)}, judge, _add, _configure)
+    main(__doc__, {"php": ("php",)}, judge, add_arguments, configure)

@@ -18,7 +18,7 @@ import time
 import tomllib
 from pathlib import Path
 
-from scoring import LIST, Verdict, order_scores, paths_below, precision, read_facts
+from scoring import LIST, Verdict, by_extension, order_scores, paths_below, precision, read_facts
 
 from tritwise.data.imports import dependencies
 
@@ -34,6 +34,11 @@ graph = grimp.build_graph(sys.argv[2], cache_dir=None)
 json.dump({module: sorted(graph.find_modules_directly_imported_by(module)) for module in graph.modules}, sys.stdout)
 """
 STAR = re.compile(rb"^\s*from\s+\S+\s+import\s+\*", re.MULTILINE)
+
+
+def packages_of(which: str) -> list[str]:
+    """Names of the frozen list's packages; `which` is "tuning" or "scoring"."""
+    return [entry.partition("==")[0] for entry in tomllib.loads(LIST.read_text())["python"].get(which, ())]
 
 
 def copy_with_packages(source: Path, target: Path) -> None:
@@ -83,11 +88,11 @@ def main() -> None:
     sums: dict[str, list[tuple[int, int, int]]] = {}
     print(f"{'package':<17}{'oracle':<13}{'files':>6}{'true':>7}{'found':>7}{'P':>8}{'R':>8}"
           f"{'topol.':>8}{'topol.*':>8}{'path':>8}{'random':>8}{'MB/s':>7}{'edges s':>8}")
-    for name in (entry.partition("==")[0] for entry in tomllib.loads(LIST.read_text())["python"][args.which]):
+    for name in packages_of(args.which):
         if args.only and args.only != name:
             continue
         package = IMPORTED_AS.get(name, name)
-        facts, size, seconds = read_facts(args.packages / package, ["python"])
+        facts, size, seconds = read_facts(args.packages / package, by_extension(args.packages / package, ["python"]))
         facts = {f"{package}/{path}": each for path, each in facts.items()}
         begin = time.process_time()
         ours = dependencies(facts, paths=[f"{package}/{path}" for path in paths_below(args.packages / package)])

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from scoring import Verdict, main, paths_below, read_facts
+from scoring import Verdict, by_extension, main, paths_below, read_facts
 
 from tritwise.data.imports import dependencies as find_dependencies
 
@@ -23,7 +23,8 @@ def judge(folder: Path, dependencies: dict[str, set[str]], repository: str) -> V
     child = subprocess.run(["ruby", program, folder, *libraries], cwd=folder, capture_output=True,
                            text=True, timeout=120, check=True, stdin=subprocess.DEVNULL)
     true = {tuple(line.split("\t")) for line in child.stdout.splitlines() if line}
-    facts = {path: replace(each, uses=()) for path, each in read_facts(folder, ("ruby",))[0].items()}
+    facts, _, _ = read_facts(folder, by_extension(folder, ("ruby",)))
+    facts = {path: replace(each, uses=()) for path, each in facts.items()}
     required = find_dependencies(facts, paths=paths_below(folder), repository=repository)
     known = {path for path in dependencies if any(path.startswith(f"{library}/") for library in libraries)}
     # Ruby says "require", too, when a constant first loads what an autoload names.

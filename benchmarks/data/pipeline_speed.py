@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -220,6 +219,24 @@ def bounds(scratch: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def measure(recipe: Recipe, *, with_functions: bool = True) -> dict[str, Any]:
+    """Rows of "bounds", "stages", "functions" and "overall", and "hashes" of what was written."""
+    with tempfile.TemporaryDirectory(prefix="tritwise-speed-") as scratch_name:
+        scratch = Path(scratch_name)
+        out = scratch / "out"
+        result: dict[str, Any] = {"bounds": bounds(scratch)}
+        result["stages"], report = stages(recipe, out)
+        result["functions"] = functions(recipe, out, scratch) if with_functions else []
+    kept = report.train.bytes + report.held_out.bytes
+    read = report.funnel[0]["bytes"]
+    training = sum(each["seconds"] for each in result["stages"] if each["name"] == "tokenizer")
+    whole = sum(each["seconds"] for each in result["stages"])
+    result["overall"] = [row(f"{what}, {name}", size, seconds) for what, size in (("kept text", kept), ("read", read))
+                         for name, seconds in (("no tokenizer training", whole - training), ("all stages", whole))]
+    result["hashes"] = report.hashes
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="directories of repositories")
@@ -228,24 +245,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all numbers there")
     parser.add_argument("--stages-only", action="store_true", help="leave the functions out")
     arguments = parser.parse_args()
-    recipe = recipe_of(arguments.paths, arguments.sets, arguments.vocab)
-    with tempfile.TemporaryDirectory(prefix="tritwise-speed-") as scratch_name:
-        scratch = Path(scratch_name)
-        out = scratch / "out"
-        result: dict[str, Any] = {"bounds": bounds(scratch)}
-        result["stages"], report = stages(recipe, out)
-        result["functions"] = [] if arguments.stages_only else functions(recipe, out, scratch)
-        shutil.rmtree(out)
-    kept = report.train.bytes + report.held_out.bytes
-    read = report.funnel[0]["bytes"]
-    training = sum(each["seconds"] for each in result["stages"] if each["name"] == "tokenizer")
-    whole = sum(each["seconds"] for each in result["stages"])
-    result["overall"] = [row(f"{what}, {name}", size, seconds) for what, size in (("kept text", kept), ("read", read))
-                         for name, seconds in (("no tokenizer training", whole - training), ("all stages", whole))]
-    result["hashes"] = report.hashes
+    result = measure(recipe_of(arguments.paths, arguments.sets, arguments.vocab),
+                     with_functions=not arguments.stages_only)
     for title in ("bounds", "stages", "functions", "overall"):
         table(title, result[title])
-    digest = hashlib.sha256(json.dumps(report.hashes, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(result["hashes"], sort_keys=True).encode()).hexdigest()
     print(f"\nhash of all that was written: {digest}")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")

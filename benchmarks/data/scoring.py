@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -97,16 +97,19 @@ def paths_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def read_facts(folder: Path, languages: Collection[str]) -> tuple[dict[str, Facts], int, float]:
-    """Facts of the files in these languages and of the manifests; bytes read; processor seconds of extracting.
-
-    With several languages, the first that has the file's extension is its language.
-    """
+def by_extension(folder: Path, languages: Collection[str]) -> dict[str, str]:
+    """The language of each file below a folder: the first of these that has the file's extension."""
     language_of = {extension: language for language in reversed(list(languages)) for extension in EXTENSIONS[language]}
+    suffixes = {path: PurePosixPath(path).suffix.lower() for path in paths_below(folder)}
+    return {path: language_of[suffix] for path, suffix in suffixes.items() if suffix in language_of}
+
+
+def read_facts(folder: Path, language_of: Mapping[str, str]) -> tuple[dict[str, Facts], int, float]:
+    """Facts of the files that have a language and of the manifests; bytes read; processor seconds of extracting."""
     facts, size, seconds = {}, 0, 0.0
     for path in paths_below(folder):
         content = (folder / path).read_bytes()
-        language = language_of.get(PurePosixPath(path).suffix.lower())
+        language = language_of.get(path)
         begin = time.process_time()
         if language:
             content = content.decode("utf-8", "replace").encode()
@@ -173,17 +176,21 @@ def order_scores(edges: Mapping[str, set[str]], true: Collection[Edge], *, seed:
     files = sorted(edges)
     shuffled = files.copy()
     random.Random(seed).shuffle(shuffled)
-    true = [(a, b) for a, b in true if a in edges and b in edges and a != b]
-    component = _components(true)
-    acyclic = [(a, b) for a, b in true if component[a] != component[b]]
-    topological = dependency_order(edges)
+    topological, acyclic = order_score(dependency_order(edges), true)
+    return {"topological": topological, "topological*": acyclic, "path": order_score(files, true)[0],
+            "random": order_score(shuffled, true)[0]}
 
-    def share(order: list[str], pairs: list[Edge]) -> float:
-        place = {path: i for i, path in enumerate(order)}
+
+def order_score(order: Sequence[str], true: Collection[Edge]) -> tuple[float, float]:
+    """Share of true edges whose dependency comes first: of all, and of those whose ends are not in one cycle."""
+    place = {path: i for i, path in enumerate(order)}
+    true = [(a, b) for a, b in true if a in place and b in place and a != b]
+    component = _components(true)
+
+    def share(pairs: list[Edge]) -> float:
         return sum(place[b] < place[a] for a, b in pairs) / len(pairs) if pairs else 1.0
 
-    return {"topological": share(topological, true), "topological*": share(topological, acyclic),
-            "path": share(files, true), "random": share(shuffled, true)}
+    return share(true), share([(a, b) for a, b in true if component[a] != component[b]])
 
 
 def main(description: str, languages: Mapping[str, Collection[str]],
@@ -217,7 +224,7 @@ def main(description: str, languages: Mapping[str, Collection[str]],
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary)
                 unpack(args.mirrors, name, commit, folder)
-                facts, size, seconds = read_facts(folder, languages[section])
+                facts, size, seconds = read_facts(folder, by_extension(folder, languages[section]))
                 edges = dependencies(facts, paths=paths_below(folder), repository=name.split("/")[1])
                 verdict = judge(folder, edges, name)
             right, wrong, missed = verdict.counts

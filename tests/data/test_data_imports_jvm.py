@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritwise.data.imports import dependencies, extract
+from tritwise.data.imports import dependencies, extract, jvm_java
 
 LANGUAGES = {"java": "java", "kt": "kotlin", "scala": "scala"}
 
@@ -241,3 +241,52 @@ def test_java_uses_the_types_in_the_signatures_of_what_it_calls(body, expected):
         **{name: f"class {name} {{ }}" for name in ("Made", "Kept", "Bound", "Unseen")}, "X": body}
     found = edges({f"a/{name}.java": f"package a; {text}" for name, text in files.items()})["a/X.java"]
     assert {path[2:-5] for path in found} - {"Parent"} == expected - {"Parent"}
+
+
+@pytest.mark.parametrize(("body", "expected"), [
+    ("class X { Object o = new Made(1, null); }", {"Made", "First"}),  # the constructor of two parameters
+    ("class X { Object o = new Made(null); }", {"Made", "Second"}),
+    ("class X extends Made { X() { super(null); } }", {"Made", "Second"}),
+    ("class X { Object o = new Made.Inside<String>(null, null); }", {"Made", "Third"}),
+    ("class X { Object o = new Made(\"text\"); }", {"Made"}),  # a text is no Second
+    ("class X { void f(Made m) { m.say(\"text\"); } }", {"Made"}),
+    ("class X { void f(Made m) { m.say(m.toString()); } }", {"Made", "Second"}),
+    ("class X { void f(Made m) { m.give(\"text\"); } }", {"Made", "First"}),  # what the other gives is not meant
+    ("class X { void f(Made m) { m.many(m); } }", {"Made"}),  # at least two are needed
+    ("class X { void f(Made m) { m.many(m, m, m, m); } }", {"Made", "Third"}),
+    ("class X { Object o = new Pair(null, null); }", {"Pair", "First", "Second"}),
+])
+def test_java_uses_the_types_in_the_signatures_of_constructors_and_of_no_overload_that_cannot_be_meant(body, expected):
+    files = {
+        "Made": """class Made { Made() { } Made(String s) { } Made(int i, First f) { } Made(Second s) { }
+                   void say(String s) { } void say(Second s) { }
+                   First give(String s) { return null; } Third give(Second s) { return null; }
+                   void many(Made a, Made b, Third... others) { }
+                   static class Inside<T> { Inside(T t, Third other) { } } }""",
+        "Pair": "record Pair(First first, Second second) { }",
+        **{name: f"class {name} {{ }}" for name in ("First", "Second", "Third")}, "X": body}
+    found = edges({f"a/{name}.java": f"package a; {text}" for name, text in files.items()})["a/X.java"]
+    assert {path[2:-5] for path in found} == expected
+
+
+BOUNDED = b"""package a; class C<T extends Outer> { T outer() { return null; }
+                       <T extends Inner> T inner() { return null; } static class D<S extends Outer> { }
+                       S none() { return null; } }"""
+
+
+def test_a_type_parameter_of_java_means_its_bound_only_where_it_is_declared():
+    assert {"#outer/0 Outer", "#inner/0 Inner", "#none/0 S"} <= set(extract("java", "a/C.java", BOUNDED).defines)
+
+
+def test_facts_of_java_do_not_depend_on_the_order_in_which_a_query_gives_its_nodes(monkeypatch):
+    usual = extract("java", "a/C.java", BOUNDED)
+    captures = jvm_java.captures
+    monkeypatch.setattr(jvm_java, "captures", lambda *arguments: {
+        name: nodes[::-1] for name, nodes in captures(*arguments).items()})
+    assert extract("java", "a/C.java", BOUNDED) == usual
+
+
+@pytest.mark.parametrize("text", ["class X { int i = f(", "class X { Object o = new C(",
+                                  "class X extends C { X() { super("])
+def test_a_java_file_that_ends_behind_an_open_parenthesis_has_facts(text):
+    assert extract("java", "a/X.java", text.encode()).wrong_bytes >= 0

@@ -7,11 +7,13 @@ Facts of a file:
               around this one whose names are in sight, as Scala's clauses can have it
     defines   names that the package holds from this file: "C", "f"; "inner.C" lies in a package or package object of
               the package; ".f C" is an extension f of a type C; "#f" is a member of a class. In Java "#f A" is a field
-              of type A, "#f/2 A B" a method of two parameters with A and B in its signature, "#!f/* A" a static one
-              with any number, and "<C" says that a class here inherits from C
+              of type A, "#f/2 A B" a method of two parameters with A and B in its signature, "#!f/1* A A'" a static
+              one of at least one whose first is an A, and "<C" says that a class here inherits from C. A constructor
+              is a member that has its class's name
     uses      names mentioned and not defined here: "C" alone, ".f" behind a dot, "a.b.C" in full. In Java "(f/2" is a
-              call with two arguments, "(.f/2" one behind a value, "(C.f/2" one behind a type; without a number it is
-              a field, or a method that is not called here
+              call with two arguments, "(f/2'" one whose first is a text, a character or a number, "(.f/2" one behind
+              a value, "(C.f/2" one behind a type, "(C.C/2" `new C(a, b)`; without a number it is a field, or a method
+              that is not called here
 
 A name is looked for where the language does: in explicit imports, then in the package, then in imports with a star (in
 Scala the package comes last). Without types, what a value's type leads to stays unseen. A name behind a dot is taken
@@ -19,6 +21,7 @@ for an extension when no class has such a member, or when the file mentions the 
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from tritwise.data.imports import jvm_java, jvm_kotlin, jvm_scala
 from tritwise.data.imports.facts import Facts
@@ -146,13 +149,26 @@ _LIBRARY = frozenset({
 })
 
 
+class _Member(NamedTuple):
+    """A member of a class, with the names of the types in its signature; `count` is of parameters."""
+
+    is_static: bool
+    count: str
+    first: str | None
+    types: list[str]
+
+    def takes(self, count: str) -> bool:
+        """Whether so many arguments can be meant."""
+        return self.count == count or (self.count[-1:] == "*" and int(count) >= int(self.count[:-1]))
+
+
 class _Signatures:
     """Types in the signatures of Java members: who calls a member uses values of these types, named or not."""
 
     def __init__(self, files: Mapping[str, Facts], scopes: Mapping[str, _Scope]) -> None:
         self._scopes = scopes
         self._inherits: dict[str, list[str]] = {}
-        self._members: dict[str, dict[str, list[tuple[bool, str, list[str]]]]] = {}
+        self._members: dict[str, dict[str, list[_Member]]] = {}
         self._files: dict[tuple[str, str], set[str]] = {}
         for path, facts in files.items():
             if facts.language == "java":
@@ -162,7 +178,9 @@ class _Signatures:
                     if define[0] == "#":
                         member, *types = define[1:].split(" ")
                         name, _, count = member.lstrip("!").partition("/")
-                        members.setdefault(name, []).append((member[0] == "!", count, types))
+                        first = next((each[:-1] for each in types if each[-1] == "'"), None)
+                        members.setdefault(name, []).append(_Member(
+                            member[0] == "!", count, first, [each for each in types if each[-1] != "'"]))
 
     def _files_of(self, path: str, name: str) -> set[str]:
         """The file of a type that is named in a file; that file itself when the type is its own."""
@@ -195,6 +213,7 @@ class _Signatures:
         for call in calls:
             receiver, dot, member = call[1:].rpartition(".")
             name, _, count = member.partition("/")
+            is_literal, count = count[-1:] == "'", count.rstrip("'")
             if dot and not receiver and name in _LIBRARY:
                 continue
             if receiver:
@@ -204,9 +223,11 @@ class _Signatures:
             else:
                 places = set() if name in self._members[path] else parents
             for place in places - {path}:  # what the file itself declares it names
-                for is_static, parameters, types in self._members.get(place, {}).get(name, ()):
-                    if (not count or parameters in ("*", count)) and not (is_static and dot and not receiver):
-                        result.update(*(self._files_of(place, each) for each in types))
+                for found in self._members.get(place, {}).get(name, ()):
+                    if (count and not found.takes(count)) or (found.is_static and dot and not receiver):
+                        continue
+                    if not (is_literal and found.first and self._files_of(place, found.first)):
+                        result.update(*(self._files_of(place, each) for each in found.types))
         return result
 
 

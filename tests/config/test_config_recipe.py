@@ -82,7 +82,7 @@ def test_a_recipe_fills_in_the_vocabulary_and_the_context(tmp_path):
     ("steps = 4", "step = 4", r"train\.step: this key is unknown"),
     ("hidden_size = 64", "hidden_sise = 64", "hidden_sise"),
     ("hidden_size = 64", "hidden_size = 63", "not a multiple"),
-    ("[tokenizer]", 'packing = { method = "best_fit", window = 64 }\n[tokenizer]', "window is 64, and train.sequence_length"),
+    ("[tokenizer]", 'packing = { method = "best_fit", window = 64 }\n[tokenizer]', "window is 64, and train"),
     ("hidden_size = 64", 'hidden_size = 64\nmodel_type = "llama"', r"model\.model_type belongs into \[variants"),
     ("steps = 4", "steps = 0", r"train\.steps"),
     ("batch_size = 4", "batch_size = 4\nmicro_batch_size = 3", "not a multiple of micro_batch_size 3"),

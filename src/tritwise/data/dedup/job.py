@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -91,12 +90,3 @@ def part_keys(part: int) -> tuple[int, int]:
 def text_hash(text: bytes) -> bytes:
     """16 bytes of SHA-256: among 10^12 texts, two different ones are equal with probability 10^-15."""
     return sha256(text).digest()[:16]
-
-
-def native() -> ModuleType:
-    """The native core. Raises TritwiseError when it is not built."""
-    try:  # not `from tritwise import`: that would be an import of the package itself, and so of the engine
-        import tritwise._native as core
-    except ImportError as error:
-        raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
-    return core

@@ -136,7 +136,8 @@ def test_words_that_do_not_lie_in_their_text_are_refused():
 
 def test_lines_of_code_are_counted_as_python_strips_and_compares_them():
     chance = random.Random(3)
-    pieces = [b"a = 1", b"  a = 1", b"# x", b"// y", b"*", b" * z", b"\t", b"", b"\r", b"\x0b\x1c", b"return value", b"\x85"]
+    pieces = [b"a = 1", b"  a = 1", b"# x", b"// y", b"*", b" * z", b"\t", b"", b"\r", b"\x0b\x1c", b"return value",
+              b"\x85"]
     for starts in ((b"#",), (b"//", b"/*", b"* ", b"*/")):
         for _ in range(300):
             content = b"\n".join(chance.choices(pieces, k=chance.randrange(12)))

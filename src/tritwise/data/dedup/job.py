@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tritwise.common.errors import TritwiseError
 from tritwise.common.files import canonical_json, sha256_bytes
 from tritwise.config.data_dedup import DedupRecipe
 from tritwise.data.dedup.tables import Columns, file_name, read_columns

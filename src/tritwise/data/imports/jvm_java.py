@@ -141,7 +141,8 @@ def extract(content: bytes) -> Facts:
     # Of names of values only those that look like a type's; a variable is no other file's.
     names = {name for name in uses if b"." not in name} | {name for name in values if _starts_upper(name)}
     in_full = {name for name in uses | values if b"." in name}
-    bounds = dict(match.groups() for node in found.get("bounded", ())
+    # In the order of the text, for of two methods' variables of one name the last one counts.
+    bounds = dict(match.groups() for node in sorted(found.get("bounded", ()), key=lambda node: node.start_byte)
                   if (match := _BOUND.match(content, *node.byte_range)))
     members = _members(found.get("member", ()), bounds, content)
     inherits = {b"<" + name for node in found.get("inherits", ())

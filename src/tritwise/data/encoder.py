@@ -13,7 +13,7 @@ Three things make them equal:
   neighbours that join to the token are a state of that text alone, and it goes through one state of two parts only.
   With the place of (u, v) in the list as the token's rank, both engines have the same choice at every step. Ids do not
   enter; they are looked up by rank.
-- Control tokens. tiktoken is given none that it may use, `tokenizers` is told to take them as text (`encode_special_tokens`).
+- Control tokens. tiktoken is given none to use, `tokenizers` is told to take them as text (`encode_special_tokens`).
 
 tiktoken's regular expressions look back over white space with a stack that a run of about half a million overflows.
 Texts with such runs, and what tiktoken gives up on, go to `tokenizers`, which cuts them in linear time.
@@ -41,8 +41,8 @@ _LONGEST_SPACE = 1 << 16
 # Only where such a run begins, so that the search is linear.
 _LONG_SPACE = re.compile(rf"(?<!\s)\s{{{_LONGEST_SPACE}}}")
 _BYTES = 256
-# Allowed in no text, so text where it is written out. Without any control token `encode_to_numpy`, which makes no number
-# of Python's of each id, would look for an empty one at every character.
+# Allowed in no text, so text where it is written out. Without any control token `encode_to_numpy`, which makes no
+# number of Python's of each id, would look for an empty one at every character.
 _NEVER = {"<|tritwise: no token|>": (1 << 32) - 2}
 # Texts given to a thread at once: short files cost more to hand over than to encode.
 _CHUNK = 16

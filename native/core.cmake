@@ -18,6 +18,7 @@ set(core_sources
   kernels_scalar.cpp
   kv_cache.cpp
   limits.cpp
+  lines.cpp
   memory.cpp
   minhash.cpp
   model.cpp
@@ -26,7 +27,8 @@ set(core_sources
   sampling.cpp
   tensor_file.cpp
   thread_pool.cpp
-  weights.cpp)
+  weights.cpp
+  words.cpp)
 
 # -ffp-contract=off: a fused multiply-add happens only where the code says so, or the kernels would differ in bits.
 set(core_options -Wall -Wextra -ffp-contract=off -fno-math-errno -fno-trapping-math)

@@ -178,7 +178,7 @@ def test_a_text_that_tiktoken_gives_up_on_is_encoded_all_the_same():
         pass
 
     class Overflows:
-        def encode_ordinary(self, text):
+        def encode_to_numpy(self, text, disallowed_special):
             raise PanicException("StackOverflow")
 
     encoder._fast = Overflows()

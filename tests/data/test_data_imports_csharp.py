@@ -1,12 +1,14 @@
 """C#: small repositories with the dependencies written down by hand."""
 
 import pytest
+from repository_graph import extract_in_any_order
 
 from tritwise.data.imports import dependencies, extract
 
 
 def edges(files: dict[str, str], paths=()) -> dict[str, set[str]]:
-    return dependencies({path: extract("c#", path, text.encode()) for path, text in files.items()}, paths=paths)
+    facts = {path: extract_in_any_order("c#", path, text.encode()) for path, text in files.items()}
+    return dependencies(facts, paths=paths)
 
 
 def test_namespaces_around_and_namespaces_that_are_used_are_in_sight():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from import_recorder import modulefinder_edges
+from repository_graph import extract_in_any_order
 
 from tritwise.data.imports import dependencies, extract
 
@@ -15,7 +16,8 @@ STDLIB = Path(sysconfig.get_path("stdlib"))
 
 
 def edges(files: dict[str, str], **keywords) -> dict[str, set[str]]:
-    return dependencies({path: extract("python", path, text.encode()) for path, text in files.items()}, **keywords)
+    facts = {path: extract_in_any_order("python", path, text.encode()) for path, text in files.items()}
+    return dependencies(facts, **keywords)
 
 
 def our_edges(root: Path) -> set[tuple[str, str]]:

@@ -1,12 +1,13 @@
 """Swift: small packages with the dependencies written down by hand."""
 
 import pytest
+from repository_graph import extract_in_any_order
 
 from tritwise.data.imports import dependencies, extract
 
 
 def edges(files: dict[str, str]) -> dict[str, set[str]]:
-    return dependencies({path: extract("swift", path, text.encode()) for path, text in files.items()})
+    return dependencies({path: extract_in_any_order("swift", path, text.encode()) for path, text in files.items()})
 
 
 PACKAGE = """// swift-tools-version:5.9

@@ -13,7 +13,7 @@ Three things make them equal:
   neighbours that join to the token are a state of that text alone, and it goes through one state of two parts only.
   With the place of (u, v) in the list as the token's rank, both engines have the same choice at every step. Ids do not
   enter; they are looked up by rank.
-- Control tokens. tiktoken is given none, `tokenizers` is told to take them as text (`encode_special_tokens`).
+- Control tokens. tiktoken is given none to use, `tokenizers` is told to take them as text (`encode_special_tokens`).
 
 tiktoken's regular expressions look back over white space with a stack that a run of about half a million overflows.
 Texts with such runs, and what tiktoken gives up on, go to `tokenizers`, which cuts them in linear time.
@@ -22,7 +22,6 @@ Texts with such runs, and what tiktoken gives up on, go to `tokenizers`, which c
 import json
 import os
 import re
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
@@ -42,6 +41,9 @@ _LONGEST_SPACE = 1 << 16
 # Only where such a run begins, so that the search is linear.
 _LONG_SPACE = re.compile(rf"(?<!\s)\s{{{_LONGEST_SPACE}}}")
 _BYTES = 256
+# Allowed in no text, so text where it is written out. Without any control token `encode_to_numpy`, which makes no
+# number of Python's of each id, would look for an empty one at every character.
+_NEVER = {"<|tritwise: no token|>": (1 << 32) - 2}
 # Texts given to a thread at once: short files cost more to hand over than to encode.
 _CHUNK = 16
 
@@ -165,7 +167,7 @@ class Encoder:
         if self._fast is None or (len(text) > _LONGEST_SPACE and _LONG_SPACE.search(text)):
             return self._slowly([text])[0]
         try:
-            ids = np.frombuffer(array("I", self._fast.encode_ordinary(text)), dtype=np.uint32)
+            ids = self._fast.encode_to_numpy(text, disallowed_special=())
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # pyo3's, which is no Exception
                 raise
@@ -239,4 +241,4 @@ def _tiktoken(content: dict[str, Any], places: dict[str, int]) -> tuple[Any, NDA
         ranks = range(len(id_of))
     spelt = (bytes(map(byte.__getitem__, token)) for token in (*byte, *tokens))
     return tiktoken.Encoding("tritwise", pat_str=single_pattern(content["pre_tokenizer"]),
-                             mergeable_ranks=dict(zip(spelt, ranks, strict=True)), special_tokens={}), id_of
+                             mergeable_ranks=dict(zip(spelt, ranks, strict=True)), special_tokens=_NEVER), id_of

@@ -15,7 +15,7 @@ from tritwise.common.files import atomic_write, open_regular, unique_keys
 from tritwise.config.data_screening import ContaminationSettings
 from tritwise.data.contamination.lookup import Table, distinct_names
 from tritwise.data.contamination.sources import TestItem
-from tritwise.data.words import Words, ngram_hashes, normalised, words_of
+from tritwise.data.words import Words, ngram_hashes, words_of
 
 _FORMAT = "tritwise-test-sets"
 _MOST_BYTES = 1 << 30
@@ -72,7 +72,7 @@ class TestSets:
         seen: dict[str, set[str]] = {}
         for source, text in reference:
             words = words_of(text)
-            positions, _ = sets.table.pairs(ngram_hashes(words.hashes, settings.ngram))
+            positions, _ = sets.table.find(words.hashes, settings.ngram)
             for position in np.unique(positions).tolist():
                 seen.setdefault(words.joined(position, settings.ngram).decode(), set()).add(source)
         boilerplate = tuple(sorted(n for n, sources in seen.items() if len(sources) >= settings.max_reference_sources))
@@ -89,8 +89,10 @@ class TestSets:
 
     def _long_hits(self, words: Words) -> list[Hit]:
         n = self.settings.ngram
-        positions, rows = self.table.pairs(words.ngrams(n))
-        hits = []
+        positions, rows = self.table.find(words.hashes, n)
+        hits: list[Hit] = []
+        if not len(rows):
+            return hits
         items = self.item_of[self.owners[rows]]
         for item in np.unique(items).tolist():
             # The first part of the item that is really there: hashes can be equal by chance.
@@ -103,7 +105,9 @@ class TestSets:
         return hits
 
     def _short_hits(self, text: str, words: Words) -> list[Hit]:
-        positions, rows = self.short_table.pairs(words.ngrams(_SHORT))
+        positions, rows = self.short_table.find(words.hashes, _SHORT)
+        if not len(positions):
+            return []
         for place in range(_SHORT, self.short_words.shape[1]):
             wanted = self.short_words[rows, place]
             there = words.hashes[np.minimum(positions + place, len(words.hashes) - 1)]
@@ -192,7 +196,7 @@ def _index(items: tuple[TestItem, ...], settings: ContaminationSettings, boilerp
 
 def _first_words(words: Words, texts: tuple[str, ...]) -> np.ndarray:
     """The number of the first word of each text in the words of all, and last the number of all words."""
-    ends = np.cumsum([len(normalised(text)) + 1 for text in texts])
+    ends = np.cumsum([len(words_of(text).codes) + 1 for text in texts])
     return np.concatenate([[0], np.searchsorted(words.starts, ends)])
 
 

@@ -1,9 +1,11 @@
-"""Many hashes looked up in a sorted table at once."""
+"""A sorted table of hashes in which every n words of a text are looked up."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from tritwise.data.native import native
 from tritwise.data.words import Words, words_of
 
 # Bits of the bitmap for each entry: one in so many other hashes passes it and is searched for.
@@ -34,38 +36,22 @@ class Table:
         bitmap[places] = True
         return cls(hashes[order], order, np.packbits(bitmap, bitorder="little"), 64 - bits)
 
-    def pairs(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(positions in `hashes`, rows of the table) of all pairs of equal hashes, by position, then row."""
-        places = (hashes >> np.uint64(self.shift)).astype(np.int64)
-        bits = self.bitmap.take(places >> 3) >> (places & 7).astype(np.uint8)
-        positions = np.flatnonzero(bits & 1)
-        if not len(positions):
-            return positions, positions
-        first = np.searchsorted(self.hashes, hashes[positions], side="left")
-        count = np.searchsorted(self.hashes, hashes[positions], side="right") - first
-        positions, first, count = positions[count > 0], first[count > 0], count[count > 0]
-        entries = np.repeat(first, count) + _counting(count)
-        return np.repeat(positions, count), self.rows[entries]
+    def find(self, words: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """(first words, rows of the table) of every n words whose hash it has, by first word, then row.
 
-
-def _counting(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, ... up to each length, one after the other: [2, 3] gives [0, 1, 0, 1, 2]."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+        `words` uint64 are hashes of words that follow one another.
+        """
+        return native().find_ngrams(words, n, self.hashes, self.rows, self.bitmap, self.shift)
 
 
 def distinct_names(words: Words, n: int) -> np.ndarray:
-    """How many different names each n words hold: int64 [words - n + 1], for at least n words.
+    """How many different names each n words hold: int64 [words - n + 1].
 
     A name is a word of two bytes and more that begins with no digit and is no number.
     """
-    first = np.frombuffer(words.codes, dtype=np.uint8)[words.starts]
-    is_name = (words.ends - words.starts >= 2) & ((first < ord("0")) | (first > ord("9")))
-    is_name &= ~np.isin(words.hashes, words_of(_NUMBERS).hashes)
-    # Words as numbers in the order of their first appearance anywhere, so that few bits tell them apart.
-    _, numbers = np.unique(words.hashes, return_inverse=True)
-    windows = np.lib.stride_tricks.sliding_window_view(np.where(is_name, numbers + 1, 0).astype(np.uint32), n)
-    ordered = np.sort(windows, axis=1)
-    changes = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
-    # Every change begins another value; the first value counts unless it is the zero of what is no name.
-    return changes + (ordered[:, 0] != 0)
+    return native().distinct_names(words.codes, words.hashes, words.starts, words.ends, n, _number_hashes())
+
+
+@cache
+def _number_hashes() -> np.ndarray:
+    return words_of(_NUMBERS).hashes

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tritwise.common.errors import TritwiseError
 from tritwise.common.files import canonical_json, sha256_bytes
 from tritwise.config.data_dedup import DedupRecipe
 from tritwise.data.dedup.tables import Columns, file_name, read_columns
@@ -91,12 +89,3 @@ def part_keys(part: int) -> tuple[int, int]:
 def text_hash(text: bytes) -> bytes:
     """16 bytes of SHA-256: among 10^12 texts, two different ones are equal with probability 10^-15."""
     return sha256(text).digest()[:16]
-
-
-def native() -> ModuleType:
-    """The native core. Raises TritwiseError when it is not built."""
-    try:  # not `from tritwise import`: that would be an import of the package itself, and so of the engine
-        import tritwise._native as core
-    except ImportError as error:
-        raise TritwiseError("the native core is not built", why=str(error), fix="pip install .") from None
-    return core

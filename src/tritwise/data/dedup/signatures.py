@@ -15,9 +15,10 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config.data_dedup import DedupRecipe
 from tritwise.data.dedup.decisions import surviving_files
 from tritwise.data.dedup.heads import licence_head
-from tritwise.data.dedup.job import MOST_VERTICES, Job, Level, native, text_hash, vertices
+from tritwise.data.dedup.job import MOST_VERTICES, Job, Level, text_hash, vertices
 from tritwise.data.dedup.tables import Columns, mixed, pack_names, read_columns, write_columns, write_table
 from tritwise.data.documents import Document, batches, read_documents
+from tritwise.data.native import native
 
 # Texts that go into the native core in one call.
 _BATCH_TEXTS, _BATCH_CHARACTERS = 256, 1 << 22

@@ -151,8 +151,8 @@ def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tr
 def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]":
     """Nodes by the names that the query gives them; names without nodes are absent.
 
-    Nodes are not always in the order of the text (a pattern for the children of the root gives none): sort them by
-    `start_byte` where it matters.
+    Nodes are in no order, and in another one each time (it follows addresses in memory): sort them by `start_byte`
+    where it matters.
 
     Raises:
         SlowFileError: an ERROR node has so many children that the query, quadratic in them, would not end. A query

@@ -5,6 +5,8 @@ import string
 
 import numpy as np
 
+from tritwise.data.native import native
+
 # As published, but for two holes of the published hexadecimal expression: bytes may have white space behind their
 # commas ("0x1f, 0x8b"; 32 characters at most, room for an indented line), and the first "\x" of a run counts.
 # Base64 is `[a-zA-Z0-9+/\n=]{64,}`, found without the expression.
@@ -14,9 +16,6 @@ _ESCAPED = re.compile(rb"(?:(?:0x|\\x)[0-9a-fA-F]{2}" + _BETWEEN + rb"){8,}")
 _BARE = re.compile(rb"(?:\b[0-9a-fA-F]{2}\b" + _BETWEEN + rb"){8,}")
 _UNICODE = re.compile(rb"(?:\\u[0-9a-fA-F]{4}){8,}")
 
-_BASE64_BYTES = (string.ascii_letters + string.digits + "+/\n=").encode()
-_BASE64_CLASS = bytes(ord("a") if byte in _BASE64_BYTES else ord(" ") for byte in range(256))
-_BASE64_RUN = b"a" * 64
 _WORD_BYTES = (string.ascii_letters + string.digits + "_").encode()
 # Hexadecimal digits, other letters and digits, and the rest: a byte that stands alone is " 00 ".
 _DIGIT_CLASS = bytes(ord("0" if chr(byte) in string.hexdigits else "w" if byte in _WORD_BYTES else " ")
@@ -25,7 +24,7 @@ _DIGIT_CLASS = bytes(ord("0" if chr(byte) in string.hexdigits else "w" if byte i
 
 def encoded_runs(content: bytes) -> tuple[int, float]:
     """(bytes of the longest run, share of `content` that runs make) over base64, hexadecimal and unicode escapes."""
-    lengths = _base64_lengths(content)
+    lengths = native().base64_runs(content)
     for pattern, starts, length in ((_BARE, _lone_pairs(content), 2), (_ESCAPED, _escapes(content), 4)):
         for first, last in _crowds(starts, length + _MOST_BETWEEN):
             # The window ends behind what may follow the last byte, so its end is no border of a word.
@@ -62,15 +61,3 @@ def _crowds(positions: np.ndarray, most_gap: int) -> list[tuple[int, int]]:
     firsts, lasts = np.append(0, breaks + 1), np.append(breaks, len(positions) - 1)
     enough = lasts - firsts >= _FEWEST - 1
     return list(zip(positions[firsts[enough]].tolist(), positions[lasts[enough]].tolist(), strict=True))
-
-
-def _base64_lengths(content: bytes) -> list[int]:
-    classes = content.translate(_BASE64_CLASS)
-    lengths = []
-    start = classes.find(_BASE64_RUN)
-    while start >= 0:
-        end = classes.find(b" ", start)
-        end = len(classes) if end < 0 else end
-        lengths.append(end - start)
-        start = classes.find(_BASE64_RUN, end)
-    return lengths

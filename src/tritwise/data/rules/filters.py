@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from tritwise.config.data_rules import FilterSettings
+from tritwise.data.native import native
 from tritwise.data.rules.broken import Broken
 from tritwise.data.rules.encoded import encoded_runs
 from tritwise.data.rules.html import visible_text
@@ -44,9 +45,7 @@ def alphabetic_fraction(text: str, content: bytes | None = None) -> float:
     if not text:
         return 0.0
     content = text.encode("utf-8", "surrogatepass") if content is None else content
-    octets = np.frombuffer(content, dtype=np.uint8)
-    # Bit 5 is all that capital and small letters differ in; what is below "a" wraps around.
-    letters = int(np.count_nonzero(((octets | np.uint8(0x20)) - np.uint8(ord("a"))) < 26))
+    letters = native().ascii_letters(content)
     if len(content) != len(text):
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
         others = points[points > 0x7F].tobytes().decode("utf-32-le", "surrogatepass")
@@ -68,7 +67,7 @@ def broken_rule(text: str, language: str, settings: FilterSettings) -> Broken | 
     content = text.encode("utf-8", "surrogatepass")
     return (_wrong_size(text, content, language, settings)
             or _wrong_origin(text, language, settings)
-            or _wrong_lines(text, content, language, settings)
+            or _wrong_lines(content, language, settings)
             or _wrong_content(text, content, language, settings))
 
 
@@ -93,28 +92,14 @@ def _wrong_origin(text: str, language: str, settings: FilterSettings) -> Broken 
     return None
 
 
-_OTHER_LINE_ENDS = "\r\v\f\x1c\x1d\x1e"
-
-
-def line_lengths(text: str, content: bytes) -> np.ndarray:
-    """Characters of each line of `str.splitlines`, without its end. `content` is the text in UTF-8."""
-    if not text.isascii() or any(end in text for end in _OTHER_LINE_ENDS):
-        return np.array(list(map(len, text.splitlines())), dtype=np.int64)
-    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n"))
-    if text and not text.endswith("\n"):
-        ends = np.append(ends, len(text))
-    return np.diff(ends, prepend=-1) - 1
-
-
-def _wrong_lines(text: str, content: bytes, language: str, settings: FilterSettings) -> Broken | None:
-    lengths = line_lengths(text, content)
-    if len(lengths) > settings.of(language, "max_lines"):
-        return Broken("max_lines", f"{len(lengths)} lines")
-    longest, total = int(lengths.max(initial=0)), int(lengths.sum())
+def _wrong_lines(content: bytes, language: str, settings: FilterSettings) -> Broken | None:
+    lines, longest, total = native().line_lengths(content)  # as `str.splitlines` cuts
+    if lines > settings.of(language, "max_lines"):
+        return Broken("max_lines", f"{lines} lines")
     if longest > settings.of(language, "max_line_length"):
         return Broken("max_line_length", f"{longest} characters")
-    if total > settings.of(language, "max_mean_line_length") * len(lengths):
-        return Broken("mean_line_length", f"{total / len(lengths):.2f} characters")
+    if total > settings.of(language, "max_mean_line_length") * lines:
+        return Broken("mean_line_length", f"{total / lines:.2f} characters")
     return None
 
 

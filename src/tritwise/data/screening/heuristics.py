@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from tritwise.config.data_screening import HeuristicSettings
+from tritwise.data.native import native
 from tritwise.data.rules.broken import Broken
 from tritwise.data.words import words_of
 
@@ -51,7 +52,7 @@ def broken(text: str, language: str, settings: HeuristicSettings = _DEFAULTS) ->
         return None
     for rule in RULES:
         limit = settings.of(language, "min_name_entropy" if rule == "name_entropy" else f"max_{rule}")
-        if rule == "lines_without_definition" and len(measured.code) <= limit:
+        if rule == "lines_without_definition" and measured.code_lines <= limit:
             continue  # there cannot be more, and looking at each line takes long
         value = getattr(measured, rule)
         if rule == "name_entropy":
@@ -74,79 +75,77 @@ class _Measured:
     def __init__(self, text: str, language: str) -> None:
         self._text, self._language = text, language
         self._words = words_of(text)
-        self._lengths = self._words.ends - self._words.starts
-        self.words = len(self._lengths)
+        self.words = len(self._words.hashes)
 
     @cached_property
-    def _lines(self) -> list[bytes]:
-        content = self._text.encode("utf-8", "surrogatepass")
-        return [stripped for line in content.split(b"\n") if (stripped := line.strip())]
+    def _of_words(self) -> tuple[int, int, int, int, np.ndarray]:
+        """Names, those of one byte, bytes of all words, of very long ones, and how often each name occurs."""
+        words = self._words
+        return native().word_measures(words.codes, words.hashes, words.starts, words.ends, _LONG_WORD)
 
     @cached_property
-    def code(self) -> list[bytes]:
-        """Lines that are no comments."""
-        starts = _comment_starts(self._language)
-        return [line for line in self._lines if not line.startswith(starts) and line != b"*"]
+    def _of_lines(self) -> tuple[int, int, int, int]:
+        """Lines, comments, bytes of lines that are not short, and of the first of equal ones."""
+        return native().code_lines(self._content, _comment_starts(self._language), _SHORTEST_LINE)
 
     @cached_property
-    def _is_name(self) -> np.ndarray:
-        first = np.frombuffer(self._words.codes, dtype=np.uint8)[self._words.starts]
-        return (first - np.uint8(ord("0"))) > 9  # what is below "0" wraps around
+    def _content(self) -> bytes:
+        return self._text.encode("utf-8", "surrogatepass")
 
-    @cached_property
-    def _names(self) -> int:
-        return int(np.count_nonzero(self._is_name))
+    @property
+    def code_lines(self) -> int:
+        """How many lines are neither empty nor comments."""
+        lines, comments, *_ = self._of_lines
+        return lines - comments
 
     @property
     def repeated_lines(self) -> float:
         """Share of the bytes in lines of ten bytes and more that stand in repeats of an earlier line."""
-        long = [line for line in self._lines if len(line) >= _SHORTEST_LINE]
-        total = sum(map(len, long))
-        return 1 - sum(map(len, set(long))) / total if total else 0.0
+        *_, total, first = self._of_lines
+        return 1 - first / total if total else 0.0
 
     @property
     def repeated_ngrams(self) -> float:
-        ngrams = self._words.ngrams(_NGRAM)
-        return 1 - len(_counts(ngrams)) / len(ngrams) if len(ngrams) else 0.0
+        count = self.words - _NGRAM + 1
+        return 1 - native().distinct_ngrams(self._words.hashes, _NGRAM) / count if count > 0 else 0.0
 
     @property
     def number_words(self) -> float:
-        return (self.words - self._names) / max(self.words, 1)
+        return (self.words - self._of_words[0]) / max(self.words, 1)
 
     @property
     def short_names(self) -> float:
-        return int(np.count_nonzero(self._is_name & (self._lengths == 1))) / max(self._names, 1)
+        names, short, *_ = self._of_words
+        return short / max(names, 1)
 
     @property
     def long_words(self) -> float:
-        return int(self._lengths[self._lengths > _LONG_WORD].sum()) / max(int(self._lengths.sum()), 1)
+        _, _, total, long, _ = self._of_words
+        return long / max(total, 1)
 
     @property
     def name_entropy(self) -> float:
-        return _entropy(self._words.hashes[self._is_name])
+        return _entropy(self._of_words[-1])
 
     @property
     def comment_lines(self) -> float:
-        return (len(self._lines) - len(self.code)) / max(len(self._lines), 1)
+        lines, comments, *_ = self._of_lines
+        return comments / max(lines, 1)
 
     @property
     def lines_without_definition(self) -> int | None:
-        return _lines_without_definition(self.code, self._language)
+        starts = _comment_starts(self._language)
+        lines = (line.strip() for line in self._content.split(b"\n"))
+        code = [line for line in lines if line and not line.startswith(starts) and line != b"*"]
+        return _lines_without_definition(code, self._language)
 
 
-def _entropy(hashes: np.ndarray) -> float:
-    """Shannon entropy (bits) of how often each value occurs; 0 for none."""
-    if not len(hashes):
+def _entropy(counts: np.ndarray) -> float:
+    """Shannon entropy (bits) of values that occur so often; 0 for none."""
+    if not len(counts):
         return 0.0
-    shares = _counts(hashes) / len(hashes)
+    shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
-
-
-def _counts(hashes: np.ndarray) -> np.ndarray:
-    """How often each different value occurs."""
-    ordered = np.sort(hashes)
-    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
-    return np.diff(ends, prepend=-1)
 
 
 _HASH_COMMENTS = frozenset({"python", "ruby", "shell", "perl", "r", "elixir", "julia", "makefile", "cmake", "yaml",

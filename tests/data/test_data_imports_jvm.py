@@ -288,3 +288,12 @@ def test_facts_of_java_do_not_depend_on_the_order_in_which_a_query_gives_its_nod
                                   "class X extends C { X() { super("])
 def test_a_java_file_that_ends_behind_an_open_parenthesis_has_facts(text):
     assert extract("java", "a/X.java", text.encode()).wrong_bytes >= 0
+
+
+@pytest.mark.parametrize(("language", "text"), [
+    ("java", "package a; class A { } package b; package c; class B { }"),
+    ("kotlin", "package a\nclass A\npackage b\nclass B\npackage c\n"),
+    ("scala", "package a { class A }\npackage b { class B }\npackage c { class C }\n")])
+def test_a_damaged_file_with_several_packages_has_the_same_facts_each_time(language, text):
+    suffix = {ending: name for name, ending in LANGUAGES.items()}[language]
+    assert extract_in_any_order(language, f"a/A.{suffix}", text.encode()).package in ("a", "b", "c", "")

@@ -173,7 +173,7 @@ def extract(content: bytes) -> Facts:
     tree = parse("java", content)
     found = captures("java", _QUERY, tree)
     package = b""
-    for node in found.get("package", ()):
+    for node in sorted(found.get("package", ()), key=lambda node: node.start_byte):
         package = b"".join(content[node.start_byte:node.end_byte].rpartition(b"package")[2].rstrip(b"; \t").split())
     imports: set[tuple[str, str]] = set()
     for node in found.get("import", ()):

@@ -33,7 +33,7 @@ def extract(path: str, content: bytes) -> Facts:
     tree = parse("kotlin", content)
     found = captures("kotlin", _QUERY, tree)
     package = ""
-    for node in found.get("package", ()):
+    for node in sorted(found.get("package", ()), key=lambda node: node.start_byte):
         text = content[node.start_byte:node.end_byte].decode("utf-8", "replace")
         package = "".join(text.partition("package")[2].split()).strip(";`").replace("`", "")
     imports: set[tuple[str, str]] = set()

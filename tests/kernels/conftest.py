@@ -21,6 +21,17 @@ def pytest_ignore_collect(collection_path):
     return None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_interpreter():
+    """Without a check of every addition for overflow, which takes several times as long; a test of extremes has it."""
+    import dataclasses
+
+    from triton.runtime import interpreter
+
+    builder = interpreter.interpreter_builder
+    builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+
+
 @pytest.fixture
 def random():
     """numpy's generator, the same in every test."""

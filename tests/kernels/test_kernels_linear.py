@@ -1,5 +1,7 @@
 """Products of all kernels, in Triton's interpreter, against the integer reference: exact, at every tile and split."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise import TritwiseError
-from tritwise.kernels import Quantised, Tile, codes_of, from_codes, linear, new_workspace, twins
+from tritwise.kernels import Quantised, Tile, Workspace, codes_of, from_codes, linear, twins
 from tritwise.kernels.tiles import choose
 from tritwise.ternary import matmul
 
@@ -29,7 +31,7 @@ def operands(random, m, n, k):
 
 def product(x, w, tile, scale=1.0, **others):
     """The kernel's result, with the promise that it leaves its workspace as it was."""
-    workspace = new_workspace("cpu")
+    workspace = Workspace(torch.zeros(1 << 16, dtype=torch.int32), torch.zeros(1 << 10, dtype=torch.int32))
     y = linear(activations(x), from_codes(torch.from_numpy(w), scale), tile=tile, workspace=workspace, **others)
     assert not workspace.sums.any()
     assert not workspace.counters.any()
@@ -37,7 +39,7 @@ def product(x, w, tile, scale=1.0, **others):
 
 
 TILES = [
-    Tile("gemv", 4, 1, 16, 1, 1, 2), Tile("gemv", 2, 1, 8, 3, 1, 2), Tile("gemv", 8, 1, 32, 2, 1, 2),
+    Tile("gemv", 32, 1, 32, 1, 1, 2), Tile("gemv", 16, 1, 8, 3, 1, 2),
     Tile("small_batch", 32, 16, 32, 1, 4, 3), Tile("small_batch", 16, 16, 16, 3, 4, 3),
     Tile("small_batch", 64, 32, 64, 2, 4, 3), Tile("small_batch", 32, 64, 32, 2, 4, 3),
     Tile("prefill", 32, 64, 32, 1, 4, 3), Tile("prefill", 64, 32, 16, 3, 4, 3), Tile("prefill", 16, 128, 64, 2, 4, 3),
@@ -45,9 +47,9 @@ TILES = [
 
 
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.kernel}-{tile.bn}x{tile.bm}x{tile.bk}-{tile.splits}")
-@pytest.mark.parametrize(("n", "k"), [(33, 200), (70, 256), (1, 1)])
+@pytest.mark.parametrize(("n", "k"), [(35, 200), (64, 256), (1, 1)])
 def test_sums_equal_the_integer_reference(tile, n, k, random):
-    for m in (1, 3, 4) if tile.kernel == "gemv" else (1, 17, 70):
+    for m in (1, 3) if tile.kernel == "gemv" else (17, 70):
         x, w = operands(random, m, n, k)
         assert np.array_equal(product(x, w, tile), matmul(x, w))
 
@@ -73,12 +75,12 @@ def test_the_twin_is_the_reference(random):
 
 
 def test_a_token_has_the_same_bits_at_any_batch_tile_and_split(random):
-    x, w = operands(random, 70, 40, 520)
-    quantised = activations(x, random.uniform(1e-3, 3, 70))
+    x, w = operands(random, 45, 20, 390)
+    quantised = activations(x, random.uniform(1e-3, 3, 45))
     weights = from_codes(torch.from_numpy(w), 0.731)
     whole = linear(quantised, weights)
     for tile in TILES:
-        for first, m in ((0, 1), (5, 4), (3, 40)):
+        for first, m in ((5, 4), (3, 40)):
             if tile.kernel == "gemv" and m > 4:
                 continue
             part = Quantised(quantised.codes[first:first + m], quantised.scale[first:first + m],
@@ -86,16 +88,19 @@ def test_a_token_has_the_same_bits_at_any_batch_tile_and_split(random):
             assert torch.equal(linear(part, weights, tile=tile), whole[first:first + m])
 
 
-@pytest.mark.parametrize("tile", [TILES[1], TILES[4], TILES[8]], ids=lambda tile: tile.kernel)
+@pytest.mark.parametrize("tile", [TILES[1], TILES[3], TILES[7]], ids=lambda tile: tile.kernel)
 @pytest.mark.parametrize("x_code", [-128, 127])
 @pytest.mark.parametrize("w_code", [-1, 0, 1])
 def test_extremes_are_exact(tile, x_code, w_code):
-    x, w = np.full((4, 320), x_code, np.int8), np.full((20, 320), w_code, np.int8)
+    x, w = np.full((4, 320), x_code, np.int8), np.full((9, 320), w_code, np.int8)
     assert (product(x, w, tile) == 320 * x_code * w_code).all()
 
 
-def test_the_longest_row_stays_inside_int32():
-    """Every accumulator at its largest: K = 2^19, the most that is allowed."""
+def test_the_longest_row_stays_inside_int32(monkeypatch):
+    """Every accumulator at its largest: K = 2^19, the most that is allowed; the interpreter checks every sum."""
+    from triton.runtime.interpreter import interpreter_builder as builder
+
+    monkeypatch.setattr(builder, "options", dataclasses.replace(builder.options, sanitize_overflow=True))
     k = 1 << 19
     x, w = np.full((1, k), -128, np.int8), np.ones((1, k), np.int8)
     for tile in (Tile("gemv", 1, 1, 1 << 15, 1, 1, 2), Tile("small_batch", 1, 1, 1 << 17, 1, 4, 3),
@@ -103,7 +108,7 @@ def test_the_longest_row_stays_inside_int32():
         assert product(x, w, tile).item() == -128 * k
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.sampled_from(TILES), st.integers(1, 20), st.integers(1, 40), st.integers(1, 300), st.integers(1, 5),
        st.integers(0, 2**32 - 1))
 def test_any_shape_and_number_of_splits_is_exact(tile, m, n, k, splits, seed):
@@ -116,9 +121,8 @@ def test_any_shape_and_number_of_splits_is_exact(tile, m, n, k, splits, seed):
 def test_a_product_whose_partial_sums_do_not_fit_is_not_split(random):
     x, w = operands(random, 3, 40, 300)
     weights = from_codes(torch.from_numpy(w), 1.0)
-    workspace = new_workspace("cpu")
-    small = type(workspace)(workspace.sums[:10], workspace.counters)
-    y = linear(activations(x), weights, tile=TILES[4], workspace=small)
+    small = Workspace(torch.zeros(10, dtype=torch.int32), torch.zeros(10, dtype=torch.int32))
+    y = linear(activations(x), weights, tile=TILES[3], workspace=small)
     assert np.array_equal(y.numpy(), matmul(x, w))
     assert not small.sums.any()
 

@@ -1,19 +1,20 @@
 """What stands between two products, in one pass: gated activation, RMSNorm, absmax quantisation, sums of the codes.
 
-One program a token, the whole token in registers. Reads: 4 K bytes of the token (8 K if it is gate and up) and, from L2,
-4 K of the gain. Writes: K bytes of codes and 8. Bound: those bytes; for one token, the launch.
+One program a token, the whole token in registers. Reads: 4 K bytes of the token (8 K if it is gate and up) and, from
+L2, 4 K of the gain. Writes: K bytes of codes and 8. Bound: those bytes; for one token, the launch.
 
 Codes are those of `tritwise.ternary.absmax` of the same float32 values, bit for bit: every operation has one IEEE
 rounding (div_rn; compiled with enable_fp_fusion=False), and adding and subtracting 1.5 * 2^23 rounds half to even.
 """
 
+# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 
 
 @triton.jit
 def absmax_kernel(x, gain, codes, scale, sums, eps, K, K4,
-             ACTIVATION: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr):
+                  ACTIVATION: tl.constexpr, NORM: tl.constexpr, BLOCK: tl.constexpr):
     """Token number program_id. x float32 [M, K], or [M, 2 K] (gate, up) if ACTIVATION is "silu" or "relu2".
 
     codes int8 [M, 4 K4] (zeros behind K), scale float32 [M], sums int32 [M]: of the codes before 3 K4. BLOCK >= 4 K4.

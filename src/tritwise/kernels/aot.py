@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritwise.common.errors import TritwiseError
+from tritwise.kernels.planar import padded
+from tritwise.kernels.tiles import Tile
 
 # An instruction: its address, an optional predicate, its name with its modifiers, its operands.
 _INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)([^;]*);", re.MULTILINE)
@@ -20,7 +22,7 @@ _INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A
 
 @dataclass(frozen=True)
 class MachineCode:
-    """`sass` is the listing; `instructions` are (address, name, operands) in order; `registers` and `shared` of a launch."""
+    """The listing, the instructions (address, name, operands) in order, registers a thread, bytes of shared memory."""
 
     sass: str
     instructions: list[tuple[int, str, str]]
@@ -84,6 +86,27 @@ def machine_code(kernel, arguments: dict, constants: dict, *, capability: int = 
     if not instructions or not registers:
         raise TritwiseError("cuobjdump gave no machine code", why=usage[-500:])
     return MachineCode(sass, instructions, int(registers[1]), compiled.metadata.shared)
+
+
+def tile_code(tile: Tile, k: int, *, capability: int = 90, tokens: int = 1, residual: bool = False) -> MachineCode:
+    """The machine code of a product kernel with the tiles that it would be launched with for rows of k weights."""
+    from tritwise.kernels import gemv, prefill, small_batch
+
+    k4 = padded(k) // 4
+    _, splits, even = tile.divided(k4)
+    constants = {"BN": tile.bn, "BK": tile.bk, "STEPS": 0, "SPLITS": splits, "EVEN": even, "HAS_RESIDUAL": residual}
+    arguments = dict.fromkeys(("M", "N", "K4", "K64", "steps"), "i32")
+    arguments |= dict.fromkeys(("x_scale", "w_scale", "residual", "out"), "*fp32")
+    arguments |= dict.fromkeys(("x_sums", "sums", "counters"), "*i32")
+    if tile.kernel == "gemv":
+        kernel, arguments["x"], arguments["w"] = gemv.gemv, "*i32", "*i32"
+        constants |= {"TOKENS": tokens, "ASM": True}
+    else:
+        kernel, arguments["x"], arguments["w"] = small_batch.small_batch, "*i8", "*i8"
+        constants["BM"] = tile.bm
+        if tile.kernel == "prefill":
+            kernel, constants["GROUP"] = prefill.prefill, 8
+    return machine_code(kernel, arguments, constants, capability=capability, warps=tile.warps, stages=tile.stages)
 
 
 def _tools() -> dict[str, str]:

@@ -26,7 +26,7 @@ def check_device(device: torch.device) -> None:
     if device.type == "cpu" and not knobs.runtime.interpret:
         raise TritwiseError("the GPU kernels cannot run on CPU tensors",
                             why="Triton compiles for a GPU; its interpreter, for tests, was not chosen",
-                            fix="move the tensors to a CUDA device, use backend=\"cpu\", or set TRITON_INTERPRET=1 for a test")
+                            fix="use a CUDA device or backend=\"cpu\"; in a test, TRITON_INTERPRET=1")
     if device.type not in ("cpu", "cuda"):
         raise TritwiseError(f"there are no kernels for the device {device}", why="they are written for CUDA",
                             fix="use backend=\"cpu\"")

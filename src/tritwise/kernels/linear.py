@@ -2,11 +2,11 @@
 
     y = linear(x, weights, residual)           # product, rescaling, residual: one kernel
 
-It can be captured in a CUDA graph once `prepare(device)` was called: it allocates only its result. The kernels, and with
-them Triton, are imported at the first call.
+It can be captured in a CUDA graph once `prepare(device)` was called: it allocates only its result. The kernels, and
+with them Triton, are imported at the first call.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -97,29 +97,25 @@ def launch(x: Quantised, weights: Planar, residual: torch.Tensor | None, out: to
     counters = tiles_n * (tokens if tile.kernel == "gemv" else tiles_m)
     sums = tiles_n * tile.bn * tokens if tile.kernel == "gemv" else tile.partial_sums(m, n)
     if splits > 1 and (sums > workspace.sums.numel() or counters > workspace.counters.numel()):
-        return launch(x, weights, residual, out, replace_splits(tile), workspace)
+        return launch(x, weights, residual, out, replace(tile, splits=1), workspace)
     shared = (x.scale, x.sums)
     end = (weights.scales, out if residual is None else residual, out, workspace.sums, workspace.counters, m, n)
-    options = {"BN": tile.bn, "BK": tile.bk, "STEPS": steps, "SPLITS": splits, "EVEN": even,
+    options = {"BN": tile.bn, "BK": tile.bk, "STEPS": 0 if out.is_cuda else steps, "SPLITS": splits, "EVEN": even,
                "HAS_RESIDUAL": residual is not None, "num_warps": tile.warps, "num_stages": tile.stages,
                "enable_fp_fusion": False}
     if tile.kernel == "gemv":
         from tritwise.kernels.gemv import gemv
 
-        gemv[(tiles_n * splits,)](x.codes.view(torch.int32), *shared, weights.packed.view(torch.int32), *end, k4 // 16,
-                                  TOKENS=tokens, ASM=out.is_cuda, **options)
+        gemv[(tiles_n * splits,)](x.codes.view(torch.int32), *shared, weights.packed.view(torch.int32), *end,
+                                  k4 // 16, steps, TOKENS=tokens, ASM=out.is_cuda, **options)
     elif tile.kernel == "small_batch":
         from tritwise.kernels.small_batch import small_batch
 
-        small_batch[(tiles_n * splits, tiles_m)](x.codes, *shared, weights.packed, *end, k4, BM=tile.bm, **options)
+        small_batch[(tiles_n * splits, tiles_m)](x.codes, *shared, weights.packed, *end, k4, steps, BM=tile.bm,
+                                                 **options)
     else:
         from tritwise.kernels.prefill import prefill
 
-        prefill[(tiles_n * tiles_m * splits,)](x.codes, *shared, weights.packed, *end, k4, BM=tile.bm,
+        prefill[(tiles_n * tiles_m * splits,)](x.codes, *shared, weights.packed, *end, k4, steps, BM=tile.bm,
                                                GROUP=_TOKEN_GROUP, **options)
     return None
-
-
-def replace_splits(tile: Tile) -> Tile:
-    """The tile with K in one piece."""
-    return Tile(tile.kernel, tile.bn, tile.bm, tile.bk, 1, tile.warps, tile.stages)

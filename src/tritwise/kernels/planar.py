@@ -68,7 +68,8 @@ def _row_scales(scale: torch.Tensor | float, rows: int, device: torch.device) ->
     """One scale, or one for each of n blocks of rows, as float32 [rows]."""
     scales = torch.as_tensor(scale, dtype=torch.float32, device=device).reshape(-1)
     if not scales.numel() or rows % scales.numel():
-        raise TritwiseError(f"{scales.numel()} scales do not fit {rows} rows", why="one for each of equal blocks of rows")
+        raise TritwiseError(f"{scales.numel()} scales do not fit {rows} rows",
+                            why="one for each of equal blocks of rows is needed")
     return scales.repeat_interleave(rows // scales.numel()).contiguous()
 
 

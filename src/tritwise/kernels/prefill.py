@@ -10,20 +10,22 @@ Reads for each tile: its weight bytes four times (BN K, what an int8 GEMM reads)
 Unpacking: one AND for four weights, once for BM tokens. Bound: the rate of the int8 tensor cores.
 """
 
+# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 
 from tritwise.kernels.finish import finish
 
 
-@triton.jit
-def prefill(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4,
+@triton.jit(do_not_specialize=["M", "steps"])
+def prefill(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4, steps,
             BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLITS: tl.constexpr,
             EVEN: tl.constexpr, HAS_RESIDUAL: tl.constexpr, GROUP: tl.constexpr):
     """Tile (rows, tokens) and its split of K. x int8 [M, 4 K4], w int8 [N, K4]; out float32 [M, N].
 
-    Programs: tiles * SPLITS. Tiles go in groups of GROUP token tiles by all row tiles, so that what runs at the same
-    time shares weights and codes in L2.
+    Programs: tiles * SPLITS; `steps` of BK bytes in a split (also STEPS, in the interpreter; else 0). EVEN: SPLITS *
+    steps * BK = K4. Tiles go in groups of GROUP token tiles by all row tiles, so that what runs at the same time shares
+    weights and codes in L2.
     """
     split = tl.program_id(0) % SPLITS
     tile = tl.program_id(0) // SPLITS
@@ -41,8 +43,8 @@ def prefill(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N,
     acc = tl.zeros((BN, BM), dtype=tl.int32)
     for done in tl.static_range(4):
         x_field = x_rows + K4 * (3 - done)
-        for step in range(STEPS):
-            k = (split * STEPS + step) * BK + tl.arange(0, BK)
+        for step in range(STEPS if STEPS > 0 else steps):  # a constant unrolls, but the interpreter needs it
+            k = (split * steps + step) * BK + tl.arange(0, BK)
             if EVEN:
                 bytes4 = tl.load(w_rows + k[None, :])
                 codes = tl.load(x_field + k[:, None])

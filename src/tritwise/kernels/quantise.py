@@ -40,7 +40,8 @@ class Quantised:
         return self.codes.shape[0]
 
 
-def quantise(x: torch.Tensor, gain: torch.Tensor | None = None, eps: float = 1e-5, activation: str = "none") -> Quantised:
+def quantise(x: torch.Tensor, gain: torch.Tensor | None = None, eps: float = 1e-5,
+             activation: str = "none") -> Quantised:
     """Absmax-quantised activations of x float32 [M, K]; or of [M, 2 K] (gate, up) behind "silu" or "relu2".
 
     With `gain` float32 [K], an RMSNorm comes before the quantisation: value * rstd * gain. Codes and scales are

@@ -1,4 +1,4 @@
-"""Few tokens (M <= 64, and any M by tiles): the weights are the M operand of the tensor cores, the tokens the N operand.
+"""Few tokens (M <= 64, and any M by tiles): weights are the tensor cores' M operand, tokens their N operand.
 
     weights [BN, BK] bytes --LDSM--> registers --4 x AND--> 4 int8 operands --> 4 dots with 4 slices of x
     a0 += (w & 0x03) x[0:K4]    a1 += (w & 0x0C) x[K4:2K4]    a2 += (w & 0x30) x[2K4:3K4]    a3 += (w & 0xC0) x[3K4:]
@@ -8,19 +8,21 @@ Writes: 4 M N bytes. One AND for four weights is all the unpacking there is: 0.2
 Bound: the bytes of the weights, while the tokens' codes that a tile reads (BM K) are fewer than its weights (BN K / 4).
 """
 
+# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 
 from tritwise.kernels.finish import finish
 
 
-@triton.jit
-def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4,
+@triton.jit(do_not_specialize=["M", "steps"])
+def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4, steps,
                 BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLITS: tl.constexpr,
                 EVEN: tl.constexpr, HAS_RESIDUAL: tl.constexpr):
     """Tile (rows, tokens) and its split of K. x int8 [M, 4 K4], w int8 [N, K4]; out float32 [M, N].
 
-    Programs: (row tiles * SPLITS, token tiles); STEPS of BK bytes in a split; EVEN: SPLITS * STEPS * BK = K4.
+    Programs: (row tiles * SPLITS, token tiles); `steps` of BK bytes in a split (also STEPS, in the interpreter; else
+    0). EVEN: SPLITS * steps * BK = K4.
     """
     tile_n = tl.program_id(0) // SPLITS
     split = tl.program_id(0) % SPLITS
@@ -34,8 +36,8 @@ def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M
     a1 = tl.zeros((BN, BM), dtype=tl.int32)
     a2 = tl.zeros((BN, BM), dtype=tl.int32)
     a3 = tl.zeros((BN, BM), dtype=tl.int32)
-    for step in range(STEPS):
-        k = (split * STEPS + step) * BK + tl.arange(0, BK)
+    for step in range(STEPS if STEPS > 0 else steps):  # a constant unrolls, but the interpreter needs it
+        k = (split * steps + step) * BK + tl.arange(0, BK)
         if EVEN:
             bytes4 = tl.load(w_rows + k[None, :])
             x0 = tl.load(x_rows + k[:, None])
@@ -54,5 +56,6 @@ def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M
         a2 = tl.dot(bytes4 & 0x30, x2, a2, out_dtype=tl.int32)
         a3 = tl.dot(bytes4 & -0x40, x3, a3, out_dtype=tl.int32)
     acc = a0 + (a1 >> 2) + (a2 >> 4) + (a3 >> 6)
-    finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile_m * (tl.num_programs(0) // SPLITS) + tile_n,
-           rows, tokens, M, N, BN, BM, SPLITS, HAS_RESIDUAL)
+    tile = tile_m * (tl.num_programs(0) // SPLITS) + tile_n
+    finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N,
+           BN, BM, SPLITS, HAS_RESIDUAL)

@@ -1,4 +1,4 @@
-"""Which kernel and which tiles a product gets, by (M, N, K) and device: a measured table, and a rule where it has no row.
+"""Kernel and tiles of a product by (M, N, K) and device: a measured table, and a rule where it has no row.
 
 `tiles.json` beside this file is written by `benchmarks/gpu/linear.py --tune`: nothing is tried out at run time, so the
 same shapes always run the same code. It maps a device's name to "NxK" to M (a power of two) to the fields of a `Tile`.

@@ -47,19 +47,19 @@ TILES = [
 
 
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.kernel}-{tile.bn}x{tile.bm}x{tile.bk}-{tile.splits}")
-@pytest.mark.parametrize(("n", "k"), [(35, 200), (64, 256), (1, 1)])
+@pytest.mark.parametrize(("n", "k"), [(35, 200), (16, 256)])
 def test_sums_equal_the_integer_reference(tile, n, k, random):
-    for m in (1, 3) if tile.kernel == "gemv" else (17, 70):
+    for m in (3,) if tile.kernel == "gemv" else (17, 70):
         x, w = operands(random, m, n, k)
         assert np.array_equal(product(x, w, tile), matmul(x, w))
 
 
-@pytest.mark.parametrize("m", [1, 2, 4, 5, 16, 33, 64, 65, 130])
+@pytest.mark.parametrize("m", [1, 4, 5, 33, 64, 65, 130])
 def test_the_chosen_kernel_gives_the_twins_bits(m, random):
-    x, w = operands(random, m, 75, 300)
+    x, w = operands(random, m, 35, 140)
     quantised = activations(x, random.uniform(1e-3, 3, m))
-    weights = from_codes(torch.from_numpy(w), torch.from_numpy(random.uniform(0.01, 2, 75).astype(np.float32)))
-    residual = torch.from_numpy(random.standard_normal((m, 75)).astype(np.float32))
+    weights = from_codes(torch.from_numpy(w), torch.from_numpy(random.uniform(0.01, 2, 35).astype(np.float32)))
+    residual = torch.from_numpy(random.standard_normal((m, 35)).astype(np.float32))
     expected = twins.linear(quantised, weights, residual)
     assert torch.equal(linear(quantised, weights, residual), expected)
     assert torch.equal(linear(quantised, weights, residual, out=residual), expected)  # the residual in its place
@@ -75,12 +75,12 @@ def test_the_twin_is_the_reference(random):
 
 
 def test_a_token_has_the_same_bits_at_any_batch_tile_and_split(random):
-    x, w = operands(random, 45, 20, 390)
+    x, w = operands(random, 45, 20, 260)
     quantised = activations(x, random.uniform(1e-3, 3, 45))
     weights = from_codes(torch.from_numpy(w), 0.731)
     whole = linear(quantised, weights)
     for tile in TILES:
-        for first, m in ((5, 4), (3, 40)):
+        for first, m in ((5, 2), (3, 35)):
             if tile.kernel == "gemv" and m > 4:
                 continue
             part = Quantised(quantised.codes[first:first + m], quantised.scale[first:first + m],
@@ -89,11 +89,10 @@ def test_a_token_has_the_same_bits_at_any_batch_tile_and_split(random):
 
 
 @pytest.mark.parametrize("tile", [TILES[1], TILES[3], TILES[7]], ids=lambda tile: tile.kernel)
-@pytest.mark.parametrize("x_code", [-128, 127])
-@pytest.mark.parametrize("w_code", [-1, 0, 1])
-def test_extremes_are_exact(tile, x_code, w_code):
-    x, w = np.full((4, 320), x_code, np.int8), np.full((9, 320), w_code, np.int8)
-    assert (product(x, w, tile) == 320 * x_code * w_code).all()
+def test_extremes_are_exact(tile):
+    x = np.repeat(np.array([[-128], [127]], np.int8), 200, axis=1)
+    w = np.repeat(np.array([[-1], [0], [1]], np.int8), 200, axis=1)
+    assert product(x, w, tile).tolist() == [[200 * 128, 0, -200 * 128], [-200 * 127, 0, 200 * 127]]
 
 
 def test_the_longest_row_stays_inside_int32(monkeypatch):
@@ -108,7 +107,7 @@ def test_the_longest_row_stays_inside_int32(monkeypatch):
         assert product(x, w, tile).item() == -128 * k
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(st.sampled_from(TILES), st.integers(1, 20), st.integers(1, 40), st.integers(1, 300), st.integers(1, 5),
        st.integers(0, 2**32 - 1))
 def test_any_shape_and_number_of_splits_is_exact(tile, m, n, k, splits, seed):

@@ -11,7 +11,7 @@ from tritwise import TritwiseError
 from tritwise.kernels import quantise, twins
 from tritwise.ternary import absmax
 
-FLOATS = st.floats(-1e30, 1e30, width=32, allow_subnormal=False)
+FLOATS = st.floats(-2.0**100, 2.0**100, width=32, allow_subnormal=False)
 
 
 def check(quantised, codes, scale):
@@ -24,7 +24,7 @@ def check(quantised, codes, scale):
     assert quantised.sums.tolist() == own[:, :own.shape[1] // 4 * 3].sum(axis=1).tolist()
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 140)), elements=FLOATS))
 def test_codes_scales_and_sums_are_the_references(x):
     check(quantise(torch.from_numpy(x)), *absmax(x))

@@ -94,8 +94,8 @@ def tile_code(tile: Tile, k: int, *, capability: int = 90, tokens: int = 1, resi
 
     k4 = padded(k) // 4
     _, splits, even = tile.divided(k4)
-    constants = {"BN": tile.bn, "BK": tile.bk, "STEPS": 0, "SPLITS": splits, "EVEN": even, "HAS_RESIDUAL": residual}
-    arguments = dict.fromkeys(("M", "N", "K4", "K64", "steps"), "i32")
+    constants = {"BN": tile.bn, "BK": tile.bk, "STEPS": 0, "SPLIT": splits > 1, "EVEN": even, "HAS_RESIDUAL": residual}
+    arguments = dict.fromkeys(("M", "N", "K4", "K64", "steps", "splits"), "i32")
     arguments |= dict.fromkeys(("x_scale", "w_scale", "residual", "out"), "*fp32")
     arguments |= dict.fromkeys(("x_sums", "sums", "counters"), "*i32")
     if tile.kernel == "gemv":

@@ -2,7 +2,7 @@
 
     splits of one tile          workspace (L2)            the last of them
     acc [BN, BM]  --RED.ADD-->  int32 tile, zero before   reads it, writes zeros back, rescales, stores
-                                counter of the tile   --> its ticket is SPLITS - 1
+                                counter of the tile   --> its ticket is splits - 1
 
 Integer addition has no order, so the sum, and with it every output bit, is the same at any split. A split adds 4 BN BM
 bytes in L2; the last one reads and clears as many. Nothing is left behind: sums and counters are zero again.
@@ -28,10 +28,10 @@ def store(acc, x_scale, x_sums, w_scale, residual, out, rows, tokens, M, N, HAS_
 
 
 @triton.jit
-def finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N,
-           BN: tl.constexpr, BM: tl.constexpr, SPLITS: tl.constexpr, HAS_RESIDUAL: tl.constexpr):
+def finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N, splits,
+           BN: tl.constexpr, BM: tl.constexpr, SPLIT: tl.constexpr, HAS_RESIDUAL: tl.constexpr):
     """`store` of the sum over the splits of tile number `tile`. Every program of the tile calls it once."""
-    if SPLITS == 1:
+    if not SPLIT:
         store(acc, x_scale, x_sums, w_scale, residual, out, rows, tokens, M, N, HAS_RESIDUAL)
     else:
         place = sums + tile * (BN * BM) + (tl.arange(0, BM)[None, :] * BN + tl.arange(0, BN)[:, None])
@@ -42,7 +42,7 @@ def finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, r
         # carries them along (cumulativity), and its acquire orders what the last program reads after them.
         tl.debug_barrier()
         ticket = tl.atomic_add(counters + tile, 1, sem="acq_rel")
-        if ticket == SPLITS - 1:
+        if ticket == splits - 1:
             total = tl.load(place, mask=inside, other=0, cache_modifier=".cg")  # atomics live in L2, not in L1
             tl.store(place, tl.zeros_like(total), mask=inside)
             tl.store(counters + tile, 0)

@@ -26,18 +26,18 @@ def dp4a(w, x, acc, ASM: tl.constexpr):
     return acc
 
 
-@triton.jit(do_not_specialize=["M", "steps"])
-def gemv(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K64, steps,
-         BN: tl.constexpr, TOKENS: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLITS: tl.constexpr,
+@triton.jit(do_not_specialize=["M", "steps", "splits"])
+def gemv(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K64, steps, splits,
+         BN: tl.constexpr, TOKENS: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLIT: tl.constexpr,
          EVEN: tl.constexpr, HAS_RESIDUAL: tl.constexpr, ASM: tl.constexpr):
     """Rows of a tile, its split of K, all tokens (M <= TOKENS). x int32 [M, 16 K64], w int32 [N, 4 K64] (words).
 
-    Programs: row tiles * SPLITS; `steps` of BK words in a split (also STEPS, in the interpreter; else 0). EVEN:
-    SPLITS * steps * BK = 4 K64. K64 = K padded / 64 is the argument because 4 K64 shows the compiler that a row begins
+    Programs: row tiles * splits; `steps` of BK words in a split (also STEPS, in the interpreter; else 0). EVEN:
+    splits * steps * BK = 4 K64. K64 = K padded / 64 is the argument because 4 K64 shows the compiler that a row begins
     at a multiple of 16 bytes. A thread has 4 BN TOKENS BK / threads accumulators, so BN TOKENS <= 4 at BK = 4 threads.
     """
-    tile = tl.program_id(0) // SPLITS
-    split = tl.program_id(0) % SPLITS
+    tile = tl.program_id(0) // splits
+    split = tl.program_id(0) % splits
     rows = tile * BN + tl.arange(0, BN)
     plane = K64 * 4
     w_rows = w + tl.minimum(rows, N - 1)[:, None] * plane
@@ -57,4 +57,5 @@ def gemv(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K6
     for token in tl.static_range(TOKENS):
         a = accs[4 * token] + (accs[4 * token + 1] >> 2) + (accs[4 * token + 2] >> 4) + (accs[4 * token + 3] >> 6)
         finish(tl.sum(a, axis=1)[:, None], x_scale, x_sums, w_scale, residual, out, sums, counters,
-               tile * TOKENS + token, rows, token + tl.arange(0, 1), M, N, BN, 1, SPLITS, HAS_RESIDUAL)
+               tile * TOKENS + token, rows, token + tl.arange(0, 1), M, N, splits, BN, 1, SPLIT,
+               HAS_RESIDUAL)

@@ -100,22 +100,22 @@ def launch(x: Quantised, weights: Planar, residual: torch.Tensor | None, out: to
         return launch(x, weights, residual, out, replace(tile, splits=1), workspace)
     shared = (x.scale, x.sums)
     end = (weights.scales, out if residual is None else residual, out, workspace.sums, workspace.counters, m, n)
-    options = {"BN": tile.bn, "BK": tile.bk, "STEPS": 0 if out.is_cuda else steps, "SPLITS": splits, "EVEN": even,
+    options = {"BN": tile.bn, "BK": tile.bk, "STEPS": 0 if out.is_cuda else steps, "SPLIT": splits > 1, "EVEN": even,
                "HAS_RESIDUAL": residual is not None, "num_warps": tile.warps, "num_stages": tile.stages,
                "enable_fp_fusion": False}
     if tile.kernel == "gemv":
         from tritwise.kernels.gemv import gemv
 
         gemv[(tiles_n * splits,)](x.codes.view(torch.int32), *shared, weights.packed.view(torch.int32), *end,
-                                  k4 // 16, steps, TOKENS=tokens, ASM=out.is_cuda, **options)
+                                  k4 // 16, steps, splits, TOKENS=tokens, ASM=out.is_cuda, **options)
     elif tile.kernel == "small_batch":
         from tritwise.kernels.small_batch import small_batch
 
-        small_batch[(tiles_n * splits, tiles_m)](x.codes, *shared, weights.packed, *end, k4, steps, BM=tile.bm,
+        small_batch[(tiles_n * splits, tiles_m)](x.codes, *shared, weights.packed, *end, k4, steps, splits, BM=tile.bm,
                                                  **options)
     else:
         from tritwise.kernels.prefill import prefill
 
-        prefill[(tiles_n * tiles_m * splits,)](x.codes, *shared, weights.packed, *end, k4, steps, BM=tile.bm,
+        prefill[(tiles_n * tiles_m * splits,)](x.codes, *shared, weights.packed, *end, k4, steps, splits, BM=tile.bm,
                                                GROUP=_TOKEN_GROUP, **options)
     return None

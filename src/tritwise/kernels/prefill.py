@@ -17,18 +17,18 @@ import triton.language as tl
 from tritwise.kernels.finish import finish
 
 
-@triton.jit(do_not_specialize=["M", "steps"])
-def prefill(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4, steps,
-            BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLITS: tl.constexpr,
+@triton.jit(do_not_specialize=["M", "steps", "splits"])
+def prefill(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4, steps, splits,
+            BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLIT: tl.constexpr,
             EVEN: tl.constexpr, HAS_RESIDUAL: tl.constexpr, GROUP: tl.constexpr):
     """Tile (rows, tokens) and its split of K. x int8 [M, 4 K4], w int8 [N, K4]; out float32 [M, N].
 
-    Programs: tiles * SPLITS; `steps` of BK bytes in a split (also STEPS, in the interpreter; else 0). EVEN: SPLITS *
+    Programs: tiles * splits; `steps` of BK bytes in a split (also STEPS, in the interpreter; else 0). EVEN: splits *
     steps * BK = K4. Tiles go in groups of GROUP token tiles by all row tiles, so that what runs at the same time shares
     weights and codes in L2.
     """
-    split = tl.program_id(0) % SPLITS
-    tile = tl.program_id(0) // SPLITS
+    split = tl.program_id(0) % splits
+    tile = tl.program_id(0) // splits
     tiles_n = tl.cdiv(N, BN)
     tiles_m = tl.cdiv(M, BM)
     first_m = tile // (GROUP * tiles_n) * GROUP
@@ -62,5 +62,5 @@ def prefill(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N,
                 acc = tl.dot(bytes4 & 0x03, codes, acc, out_dtype=tl.int32)
         if done < 3:
             acc = acc >> 2
-    finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N,
-           BN, BM, SPLITS, HAS_RESIDUAL)
+    finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N, splits,
+           BN, BM, SPLIT, HAS_RESIDUAL)

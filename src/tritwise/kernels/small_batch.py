@@ -15,17 +15,17 @@ import triton.language as tl
 from tritwise.kernels.finish import finish
 
 
-@triton.jit(do_not_specialize=["M", "steps"])
-def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4, steps,
-                BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLITS: tl.constexpr,
+@triton.jit(do_not_specialize=["M", "steps", "splits"])
+def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K4, steps, splits,
+                BN: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, STEPS: tl.constexpr, SPLIT: tl.constexpr,
                 EVEN: tl.constexpr, HAS_RESIDUAL: tl.constexpr):
     """Tile (rows, tokens) and its split of K. x int8 [M, 4 K4], w int8 [N, K4]; out float32 [M, N].
 
-    Programs: (row tiles * SPLITS, token tiles); `steps` of BK bytes in a split (also STEPS, in the interpreter; else
-    0). EVEN: SPLITS * steps * BK = K4.
+    Programs: (row tiles * splits, token tiles); `steps` of BK bytes in a split (also STEPS, in the interpreter; else
+    0). EVEN: splits * steps * BK = K4.
     """
-    tile_n = tl.program_id(0) // SPLITS
-    split = tl.program_id(0) % SPLITS
+    tile_n = tl.program_id(0) // splits
+    split = tl.program_id(0) % splits
     tile_m = tl.program_id(1)
     rows = tile_n * BN + tl.arange(0, BN)
     tokens = tile_m * BM + tl.arange(0, BM)
@@ -56,6 +56,6 @@ def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M
         a2 = tl.dot(bytes4 & 0x30, x2, a2, out_dtype=tl.int32)
         a3 = tl.dot(bytes4 & -0x40, x3, a3, out_dtype=tl.int32)
     acc = a0 + (a1 >> 2) + (a2 >> 4) + (a3 >> 6)
-    tile = tile_m * (tl.num_programs(0) // SPLITS) + tile_n
-    finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N,
-           BN, BM, SPLITS, HAS_RESIDUAL)
+    tile = tile_m * (tl.num_programs(0) // splits) + tile_n
+    finish(acc, x_scale, x_sums, w_scale, residual, out, sums, counters, tile, rows, tokens, M, N, splits,
+           BN, BM, SPLIT, HAS_RESIDUAL)

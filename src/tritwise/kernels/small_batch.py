@@ -29,9 +29,11 @@ def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M
     tile_m = tl.program_id(1)
     rows = tile_n * BN + tl.arange(0, BN)
     tokens = tile_m * BM + tl.arange(0, BM)
-    # Rows and tokens past the end read the last one's bytes: their sums are not stored, and no load needs a mask.
+    # Rows past the end read the last one's bytes; their sums are not stored. Tokens past the end are not read: they can
+    # be fifteen of sixteen, as many bytes from L2 as the weights.
     w_rows = w + tl.minimum(rows, N - 1)[:, None] * K4
-    x_rows = x + tl.minimum(tokens, M - 1)[None, :] * (K4 * 4)
+    x_rows = x + tokens[None, :] * (K4 * 4)
+    real = (tokens < M)[None, :]
     a0 = tl.zeros((BN, BM), dtype=tl.int32)
     a1 = tl.zeros((BN, BM), dtype=tl.int32)
     a2 = tl.zeros((BN, BM), dtype=tl.int32)
@@ -40,17 +42,18 @@ def small_batch(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M
         k = (split * steps + step) * BK + tl.arange(0, BK)
         if EVEN:
             bytes4 = tl.load(w_rows + k[None, :])
-            x0 = tl.load(x_rows + k[:, None])
-            x1 = tl.load(x_rows + (k[:, None] + K4))
-            x2 = tl.load(x_rows + (k[:, None] + K4 * 2))
-            x3 = tl.load(x_rows + (k[:, None] + K4 * 3))
+            x0 = tl.load(x_rows + k[:, None], mask=real, other=0)
+            x1 = tl.load(x_rows + (k[:, None] + K4), mask=real, other=0)
+            x2 = tl.load(x_rows + (k[:, None] + K4 * 2), mask=real, other=0)
+            x3 = tl.load(x_rows + (k[:, None] + K4 * 3), mask=real, other=0)
         else:
             # A byte of zeros is 0 in every field: what is past the end adds nothing.
+            inside = real & (k < K4)[:, None]
             bytes4 = tl.load(w_rows + k[None, :], mask=k[None, :] < K4, other=0)
-            x0 = tl.load(x_rows + k[:, None], mask=k[:, None] < K4, other=0)
-            x1 = tl.load(x_rows + (k[:, None] + K4), mask=k[:, None] < K4, other=0)
-            x2 = tl.load(x_rows + (k[:, None] + K4 * 2), mask=k[:, None] < K4, other=0)
-            x3 = tl.load(x_rows + (k[:, None] + K4 * 3), mask=k[:, None] < K4, other=0)
+            x0 = tl.load(x_rows + k[:, None], mask=inside, other=0)
+            x1 = tl.load(x_rows + (k[:, None] + K4), mask=inside, other=0)
+            x2 = tl.load(x_rows + (k[:, None] + K4 * 2), mask=inside, other=0)
+            x3 = tl.load(x_rows + (k[:, None] + K4 * 3), mask=inside, other=0)
         a0 = tl.dot(bytes4 & 0x03, x0, a0, out_dtype=tl.int32)
         a1 = tl.dot(bytes4 & 0x0C, x1, a1, out_dtype=tl.int32)
         a2 = tl.dot(bytes4 & 0x30, x2, a2, out_dtype=tl.int32)

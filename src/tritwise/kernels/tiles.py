@@ -83,9 +83,10 @@ def default_tile(m: int, n: int, k4: int, processors: int = _PROCESSORS, capabil
         bn, bm, bk, stages, wanted, kernel = 4, 1, 128 * warps, 2, 8 * processors, "gemv"
     elif m <= SMALL_BATCH_TOKENS:
         bm = max(16, bucket(m))
-        bn = 64 if bm == 16 or capability < 9 else 128
-        bk, stages, wanted, kernel = 128 if bm < 64 else 64, 4, 2 * processors, "small_batch"
-        warps = 4 if bm == 16 else 8
+        bn, bk, warps = {16: (64, 128, 4), 32: (128, 128, 8), 64: (128, 64, 8)}[bm]
+        if capability < 9:  # operands of mma.sync take registers that wgmma reads from shared memory
+            bn, bk, warps = {16: (64, 128, 4), 32: (64, 128, 8), 64: (32, 64, 4)}[bm]
+        stages, wanted, kernel = 4 if capability >= 9 else 3, 2 * processors, "small_batch"
     else:
         kernel, bn, bk, stages, warps, wanted = "prefill", 128, 64, 4, 8, processors
         bm = 256 if capability >= 9 and -(-n // bn) * -(-m // 256) >= 2 * processors else 128

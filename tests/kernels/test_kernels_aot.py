@@ -94,6 +94,27 @@ def test_the_same_holds_on_ampere(kernel, bn, bm, bk, warps):
     check_tensor_core_loop(found | {"unpacked": unpacked}, "IMMA", replicas=4)
 
 
+def test_no_multiplication_and_addition_of_the_quantisation_become_one():
+    """x * s + 1.5 * 2^23 rounded once could be another code; only divisions and roots may have fused instructions."""
+    program = """
+import json
+from tritwise.kernels import aot
+from tritwise.kernels.absmax_kernel import absmax_kernel
+arguments = {"x": "*fp32", "gain": "*fp32", "codes": "*i8", "scale": "*fp32", "sums": "*i32", "eps": "fp32",
+             "K": "i32", "K4": "i32"}
+constants = {"ACTIVATION": "relu2", "NORM": True}
+codes = [aot.machine_code(absmax_kernel, arguments, constants | {"BLOCK": block}) for block in (512, 2048)]
+print(json.dumps([[code.count(name) for name in ("FFMA", "FADD", "LDL|STL", "LDG.*[.]128")] for code in codes]))
+"""
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    few, many = json.loads(done.stdout)
+    assert few[0] == many[0]  # whatever the number of values of a thread
+    assert many[1] > few[1] + 2 * 12  # two more additions for each of twelve more values
+    assert few[2] == many[2] == 0
+    assert many[3] == 3 * 4  # gate, up and gain, four values at once
+
+
 def test_without_the_interpreter_cpu_tensors_are_refused_in_our_words():
     program = ("import torch\nfrom tritwise.kernels import quantise\n"
                "import sys\nassert 'triton' not in sys.modules\n"

@@ -33,7 +33,7 @@ def absmax_kernel(x, gain, codes, scale, sums, eps, K, K4,
             positive = tl.maximum(gate, 0.0)
             value = positive * positive * up
     if NORM:
-        mean = tl.div_rn(tl.sum(value * value, axis=0), K.to(tl.float32))
+        mean = tl.div_rn(tl.sum(value * value, axis=0), tl.cast(K, tl.float32))
         rstd = tl.div_rn(1.0, tl.sqrt_rn(mean + eps))
         value = value * rstd * tl.load(gain + k, mask=inside, other=0.0)
     largest = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-5)

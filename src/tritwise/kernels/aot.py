@@ -57,7 +57,7 @@ def machine_code(kernel, arguments: dict, constants: dict, *, capability: int = 
                  stages: int = 3) -> MachineCode:
     """A kernel's machine code for a compute capability (80, 90).
 
-    `arguments` gives Triton's type of each argument ("*i8", "i32"); pointers and the arguments named K4 and N are
+    `arguments` gives Triton's type of each argument ("*i8", "i32"); pointers and the arguments named K, K4 and N are
     compiled as divisible by 16, as the launch specialises them for our shapes. Raises TritwiseError under the
     interpreter, which replaces the kernels by Python functions.
     """
@@ -69,7 +69,7 @@ def machine_code(kernel, arguments: dict, constants: dict, *, capability: int = 
         raise TritwiseError("there is nothing to compile under Triton's interpreter", fix="unset TRITON_INTERPRET")
     signature = {name: "constexpr" if name in constants else arguments[name] for name in kernel.arg_names}
     places = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names)
-              if name not in constants and (arguments[name].startswith("*") or name in ("K4", "N"))}
+              if name not in constants and (arguments[name].startswith("*") or name in ("K", "K4", "N"))}
     source = ASTSource(kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()},
                        places)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32),

@@ -156,7 +156,7 @@ def attend(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, ro
     if len(plan.tiles):
         attend_rows[len(plan.tiles), cache.kv_heads](
             q, plan.positions, plan.slots, plan.tiles, tables, tables.shape[1], *stored, out, score_scale,
-            **constants, BLOCK_M=block_rows(group, PREFILL_ROWS), num_warps=4, num_stages=3, enable_fp_fusion=False)
+            **constants, BLOCK_M=block_rows(group, PREFILL_ROWS), num_warps=8, num_stages=2, enable_fp_fusion=False)
 
 
 def _fits(room: Workspace, rows: int, heads: int, chunks: int, width: int) -> bool:

@@ -142,7 +142,8 @@ def merge_weights(top, other):
 def store_outputs(out, rows, wanted, low, high, total, TYPE: tl.constexpr, HEAD_DIM: tl.constexpr,
                   BLOCK_D: tl.constexpr):
     """Weighted means float32 to out + rows * HEAD_DIM."""
-    inverse = tl.div_rn(1.0, total)[:, None]
+    # Rows that pad a product have seen nothing.
+    inverse = tl.div_rn(1.0, tl.where(total == 0.0, 1.0, total))[:, None]
     dims = half_dims(TYPE, BLOCK_D, False)
     place = rows[:, None] * HEAD_DIM
     tl.store(out + place + dims[None, :], low * inverse, mask=wanted[:, None] & (dims < HEAD_DIM)[None, :])

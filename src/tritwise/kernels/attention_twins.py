@@ -19,7 +19,8 @@ def encode(x: Tensor, cache_type: str) -> tuple[Tensor, Tensor]:
         return x.clamp(-65504, 65504).half(), x.new_empty(0)
     if cache_type == "int8":
         absmax = x.abs().amax(-1, keepdim=True).clamp(min=1e-30)
-        codes = torch.round(x * (127 / absmax)).clamp(-127, 127)
+        # A number over a tensor is torch's reciprocal, times the number: rounded twice.
+        codes = torch.round(x * (torch.full_like(absmax, 127) / absmax)).clamp(-127, 127)
         return (codes + 128).to(torch.uint8), (absmax / 127)[..., 0]
     groups = x.unflatten(-1, (-1, INT4_GROUP))
     highest, lowest = groups.amax(-1), groups.amin(-1)

@@ -56,18 +56,19 @@ def row_settings(rows: Sequence[tuple[float, int, float, float, int]], vocab: in
 
 @dataclass(frozen=True)
 class DrawRoom:
-    """Weights float64 [m, vocab] and their sums [m, blocks] of 256; weights [m, 256] of first tokens."""
+    """Weights float64 [m, vocab] and their sums [m, blocks] of 256; the same of the first 256 tokens."""
 
     weights: Tensor
     sums: Tensor
     first: Tensor
+    first_sums: Tensor
 
 
 def draw_room(rows: int, vocab: int, device: torch.device | str = "cpu") -> DrawRoom:
     """Room for `rows` rows."""
     double = {"dtype": torch.float64, "device": device}
     return DrawRoom(torch.empty(rows, vocab, **double), torch.empty(rows, -(-vocab // 256), **double),
-                    torch.empty(rows, MOST_TOP_K, **double))
+                    torch.empty(rows, MOST_TOP_K, **double), torch.empty(rows, **double))
 
 
 def sample_rows(logits: Tensor, how: RowSettings, positions: Tensor, head: HeadRoom, room: DrawRoom, drawn: Tensor, *,
@@ -98,10 +99,16 @@ def sample_rows(logits: Tensor, how: RowSettings, positions: Tensor, head: HeadR
     missing = max(0, MOST_TOP_K - vocab)
     values = torch.nn.functional.pad(values[:, :MOST_TOP_K], (0, missing), value=float("-inf")).contiguous()
     ids = torch.nn.functional.pad(ids[:, :MOST_TOP_K], (0, missing), value=vocab)
-    kernels.weigh_first[m,](values, head.largest, how.inverse_temperature, how.top_k, how.top_p, how.min_p, room.first,
-                            **once, AT_ONCE=_AT_ONCE, num_warps=1, enable_fp_fusion=False)
+    rank = torch.arange(MOST_TOP_K, device=values.device)
+    values.masked_fill_(rank >= how.top_k[:, None], float("-inf"))
+    listed = (random & (how.top_k > 0)).to(torch.int32)
+    nothing = torch.zeros_like(how.min_p)
+    kernels.weigh_blocks[m, 1](values, head.largest, how.inverse_temperature, nothing, room.first, room.first_sums,
+                               MOST_TOP_K, 1, **once, num_warps=1, enable_fp_fusion=False)
+    kernels.cut_first[m,](room.first, room.first_sums, how.top_p, how.min_p, listed, SIZE=MOST_TOP_K, AT_ONCE=_AT_ONCE,
+                          num_warps=1, enable_fp_fusion=False)
     ids, order = torch.sort(ids, dim=-1)
     weights = room.first.gather(1, order)
-    kernels.draw_rows[m,](weights, ids.to(torch.int32), room.sums, how.seed, positions, drawn,
-                          (random & (how.top_k > 0)).to(torch.int32), MOST_TOP_K, 1, LISTED=True, BLOCK=kernels.BLOCK,
+    kernels.draw_rows[m,](weights, ids.to(torch.int32), room.sums, how.seed, positions, drawn, listed,
+                          MOST_TOP_K, 1, LISTED=True, BLOCK=kernels.BLOCK,
                           AT_ONCE=_AT_ONCE, num_warps=1, enable_fp_fusion=False)

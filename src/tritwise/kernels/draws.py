@@ -147,27 +147,19 @@ def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks
 
 
 @triton.jit
-def weigh_first(logits, tops, inverse_temperatures, top_k, top_p, min_p, weights, BLOCK: tl.constexpr,
-                LANES: tl.constexpr, AT_ONCE: tl.constexpr):
-    """Weights [rows, BLOCK] of a row's first tokens, sorted; 0 behind the cuts of top-k, top-p and min-p."""
+def cut_first(weights, sums, top_p, min_p, wanted, SIZE: tl.constexpr, AT_ONCE: tl.constexpr):
+    """Of a row's weights [SIZE], sorted and with the sum in `sums`, those behind the cuts of top-p and min-p become 0."""
     row = tl.program_id(0).to(tl.int64)
-    lane = tl.arange(0, LANES)[None, :]
     one = tl.arange(0, 1)
-    logits, weights = logits + row * BLOCK, weights + row * BLOCK
-    top, inverse, k = tl.load(tops + row).to(tl.float64), tl.load(inverse_temperatures + row), tl.load(top_k + row)
-    total = tl.zeros([1, LANES], tl.float64)
-    for i in tl.static_range(BLOCK // LANES):
-        at = i * LANES + lane
-        x = tl.load(logits + at).to(tl.float64)
-        weight = exp_negative((x - top) * inverse)
-        total += tl.where(at < k, weight, 0.0)
-    share, least = tl.load(top_p + row), tl.load(min_p + row)
-    limit = tl.where(share < 1.0, share * tree_sum(total), float("inf"))
-    mass = tl.zeros([1], tl.float64)
-    for i in tl.range(0, BLOCK, AT_ONCE):
-        for j in tl.static_range(AT_ONCE):
-            x = tl.load(logits + i + j + one).to(tl.float64)
-            weight = exp_negative((x - top) * inverse)
-            kept = (i + j < k) & (everything | (mass < target)) & ((weight >= least) | (i + j == 0))
-            mass += tl.where(i + j + one < k, weight, 0.0)
-            tl.store(weights + i + j + one, tl.where(kept, weight, 0.0))
+    if tl.load(wanted + row) > 0:
+        weights += row * SIZE
+        share, least = tl.load(top_p + row), tl.load(min_p + row)
+        limit = tl.where(share < 1.0, share * tl.load(sums + row), float("inf"))
+        mass = tl.zeros([1], tl.float64)
+        for i in tl.range(0, SIZE, AT_ONCE):
+            for j in tl.static_range(AT_ONCE):
+                weight = tl.load(weights + i + j + one)
+                behind = tl.where(mass < limit, 0, 1) + tl.where(weight < least, 1, 0)
+                mass += weight
+                # The likeliest one is always kept.
+                tl.store(weights + i + j + one, tl.where((behind > 0) & (i + j + one > 0), 0.0, weight))

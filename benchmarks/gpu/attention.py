@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def ours(cache_type: str, batch: int, context: int, heads: int, kv_heads: int, h
                           group=heads // kv_heads, device=device)
     caches = [random_cache(cache_type, pages, kv_heads, head_dim, device) for _ in range(copies)]
     room = workspace(batch, heads, plan.chunks, caches[0].layer(0).width, device)
-    calls = [lambda layer=cache.layer(0): attend(q, layer, tables, plan, room, out) for cache in caches]
+    calls = [partial(attend, q, cache.layer(0), tables, plan, room, out) for cache in caches]
     return calls, caches[0].bytes_per_token * batch * context
 
 

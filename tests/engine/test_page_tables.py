@@ -115,7 +115,8 @@ def test_a_shared_page_is_copied_before_it_is_written_and_only_then():
     assert pages.reserve([(0, 0, 100)]) == []
     pages.set_length(0, 100)
     pages.share(0, 1, 100)
-    assert pages.pages_in_use == 2 and pages.table[0].tolist() == pages.table[1].tolist() == [0, 1, 0, 0]
+    assert pages.pages_in_use == 2
+    assert pages.table[0].tolist() == pages.table[1].tolist() == [0, 1, 0, 0]
     assert pages.pages_needed(1, 100, 101) == 1
     assert pages.reserve([(1, 100, 101)]) == [(1, 2)]
     pages.set_length(1, 101)

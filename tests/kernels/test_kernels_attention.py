@@ -11,7 +11,6 @@ from tritwise.kernels.attention import AttentionPlan, Workspace, attend, plan_at
 from tritwise.kernels.attention_twins import attend_twin, cached, output_error
 from tritwise.kernels.cache import CACHE_TYPES, KVCache
 
-
 # numpy warns, in the interpreter, where the hardware gives NaN.
 pytestmark = pytest.mark.filterwarnings("ignore:.*NaN.*:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 
@@ -45,7 +44,7 @@ def test_ragged_rows_are_within_the_bound_of_exact_attention(cache_type, heads, 
 @pytest.mark.parametrize("cache_type", CACHE_TYPES)
 def test_the_kernels_and_the_cuts_of_a_prompt_never_change_a_bit(cache_type):
     """One row at a time, all rows in one step, and steps of several sizes: through decode, prefill, or both."""
-    length, heads, kv_heads, head_dim = 270, 4, 2, 64
+    length, heads, kv_heads, head_dim = 270, 2, 1, 64
     layer = filled_cache(cache_type, kv_heads=kv_heads, head_dim=head_dim, pages=20)
     tables = tables_of([length], 16, 20)
     first = 236
@@ -53,9 +52,9 @@ def test_the_kernels_and_the_cuts_of_a_prompt_never_change_a_bit(cache_type):
     positions = list(range(first, length))
     whole = attended(q, layer, tables, [0] * len(q), positions)
     assert not whole.isnan().any()
-    single = attended(q[::5].contiguous(), layer, tables, [0] * len(q[::5]), positions[::5], prefill=False)
-    assert torch.equal(single, whole[::5])
-    for cut in (1, 20, 33):
+    single = attended(q[::16].contiguous(), layer, tables, [0] * len(q[::16]), positions[::16], prefill=False)
+    assert torch.equal(single, whole[::16])
+    for cut in (1, 21):
         parts = [attended(part.contiguous(), layer, tables, [0] * len(part), positions[at:at + len(part)])
                  for part, at in ((q[:cut], 0), (q[cut:], cut))]
         assert torch.equal(torch.cat(parts), whole)
@@ -67,7 +66,7 @@ def test_batch_mates_and_room_for_more_chunks_never_change_a_bit(cache_type):
     layer = filled_cache(cache_type, kv_heads=1, head_dim=64, pages=40)
     tables = tables_of(lengths, 16, 40)
     slots, positions = [0, 1, 2], [39, 256, 128]
-    q = queries(3, 4, 64)
+    q = queries(3, 2, 64)
     together = attended(q, layer, tables, slots, positions)
     for row in (0, 2):  # alone there is one chunk and no merge, beside row 1 there are two
         assert torch.equal(attended(q[row:row + 1], layer, tables, [slots[row]], [positions[row]])[0], together[row])
@@ -115,7 +114,8 @@ def test_rows_without_a_slot_are_left_alone():
     tables = tables_of([40], 16, 3)
     q = queries(3, 1, 32)
     out = attended(q, layer, tables, [0, -1, -1], [20, 0, 0])
-    assert out[0].isfinite().all() and out[1:].isnan().all()
+    assert out[0].isfinite().all()
+    assert out[1:].isnan().all()
 
 
 def test_tiles_cover_the_neighbours_of_a_sequence_once_and_longest_first():
@@ -129,7 +129,8 @@ def test_tiles_cover_the_neighbours_of_a_sequence_once_and_longest_first():
 def test_a_workspace_that_is_too_small_is_refused():
     layer = filled_cache("f16", kv_heads=1, head_dim=32, pages=20)
     plan = plan_attention(np.array([0], np.int32), np.array([299], np.int32), group=1)
-    assert isinstance(plan, AttentionPlan) and plan.chunks == 2
+    assert isinstance(plan, AttentionPlan)
+    assert plan.chunks == 2
     q = queries(1, 1, 32)
     with pytest.raises(AssertionError, match="workspace"):
         attend(q, layer, tables_of([300], 16, 20), plan, Workspace(q, q, q), q)

@@ -21,7 +21,8 @@ def matrix(random):
 
 @pytest.fixture
 def states(random):
-    return torch.from_numpy((random.normal(size=(18, 200)) * np.exp(random.normal(size=(18, 1)) * 3)).astype(np.float32))
+    x = random.normal(size=(18, 200)) * np.exp(random.normal(size=(18, 1)) * 3)
+    return torch.from_numpy(x.astype(np.float32))
 
 
 def test_the_int8_head_is_the_integer_product_of_rounded_rows_and_15_bit_states(matrix, states):
@@ -73,7 +74,8 @@ def test_a_state_that_is_no_number_gives_none_and_harms_no_other(matrix, states)
     expected = logits_by(head, states[:2])
     states[2, 5], states[3, 7] = float("nan"), float("inf")
     found = logits_by(head, states[:4])
-    assert torch.equal(found[:2], expected) and found[2:].isnan().all()
+    assert torch.equal(found[:2], expected)
+    assert found[2:].isnan().all()
 
 
 def test_best_is_the_lowest_id_of_the_largest_and_minus_one_for_what_is_no_number():

@@ -14,7 +14,8 @@ from tritwise.kernels.rotary import rotary_tables, rotate_and_cache
 HEADS, KV_HEADS = 4, 2
 
 
-def rotated(cache_type, head_dim, *, norm=False, twin=False, seed=0, slots=(0, 1, 1, -1, 0), positions=(0, 17, 18, 3, 1)):
+def rotated(cache_type, head_dim, *, norm=False, twin=False, seed=0, slots=(0, 1, 1, -1, 0),
+            positions=(0, 17, 18, 3, 1)):
     """Queries and the cache after one step."""
     generator = torch.Generator().manual_seed(seed)
     layer = KVCache(cache_type, layers=1, pages=5, kv_heads=KV_HEADS, head_dim=head_dim, page_tokens=16).layer(0)

@@ -8,7 +8,6 @@ from tritwise.engine.sampling import Sampling, sample
 from tritwise.kernels.device_sampling import draw_room, on_device, row_settings, sample_rows
 from tritwise.kernels.head import head_room, make_head
 
-
 # numpy warns where the hardware gives an infinity or NaN, which are expected here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
 

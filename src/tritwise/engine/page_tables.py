@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tritwise.common.errors import TritwiseError
 
 
-class OutOfPages(TritwiseError):
+class OutOfPages(TritwiseError):  # noqa: N818 (as in the core)
     """Every page is in use; nothing has changed."""
 
 

@@ -117,9 +117,11 @@ def layout_constants(cache: LayerCache, heads: int, chunk: int | None = None) ->
 
 def _check(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, out: Tensor) -> None:
     n, heads, head_dim = q.shape
-    assert q.dtype == out.dtype == torch.float32 and q.is_contiguous() and out.is_contiguous(), "float32, contiguous"
-    assert out.shape == q.shape and head_dim == cache.head_dim and heads % cache.kv_heads == 0, (q.shape, out.shape)
-    assert tables.dtype == torch.int32 and tables.is_contiguous() and tables.dim() == 2, "tables are int32 [rows, pages]"
+    assert q.dtype == out.dtype == torch.float32, (q.dtype, out.dtype)
+    assert out.shape == q.shape, (q.shape, out.shape)
+    assert (head_dim, heads % cache.kv_heads) == (cache.head_dim, 0), q.shape
+    assert (tables.dtype, tables.dim()) == (torch.int32, 2), "tables are int32 [rows, pages]"
+    assert all(each.is_contiguous() for each in (q, out, tables)), "strides are those of contiguous tensors"
     assert plan.positions.shape == plan.slots.shape == (n,), (plan.positions.shape, n)
 
 
@@ -144,7 +146,7 @@ def attend(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, ro
         alone = plan.chunks == 1
         if alone:
             room = Workspace(out, out, out)
-        assert room is not None and (alone or _fits(room, n, heads, plan.chunks, cache.width)), "the workspace is small"
+        assert alone or _fits(room, n, heads, plan.chunks, cache.width), "the workspace is too small"
         attend_chunks[n, cache.kv_heads, plan.chunks](
             q, plan.positions, plan.decode_slots, tables, tables.shape[1], *stored, room.tops, room.totals,
             room.states, out, score_scale, plan.chunks, **constants, BLOCK_M=block_rows(group, 16), ALONE=alone,
@@ -159,5 +161,6 @@ def attend(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, ro
             **constants, BLOCK_M=block_rows(group, PREFILL_ROWS), num_warps=8, num_stages=2, enable_fp_fusion=False)
 
 
-def _fits(room: Workspace, rows: int, heads: int, chunks: int, width: int) -> bool:
-    return room.tops.numel() >= rows * heads * chunks and room.states.numel() >= rows * heads * chunks * width
+def _fits(room: Workspace | None, rows: int, heads: int, chunks: int, width: int) -> bool:
+    states = rows * heads * chunks
+    return room is not None and room.tops.numel() >= states and room.states.numel() >= states * width

@@ -10,10 +10,10 @@ One tensor of pages for all layers; a page index means the same page in each of 
     int8   uint8   [width]       float32, one         132     code + 128, codes -127..127
     int4   uint8   [width / 2]   float16 [width / 32]  72     two codes + 8 a byte
 
-`width` is the head size padded to 32 with zeros. Codes and scales are those of the CPU core (native/src/cache_kernels.hpp),
-bit for bit: int8 has one scale a position and head, int4 one a group of 32 dimensions, with the sign that makes the code
-of the largest magnitude -8; neither has a zero point. A byte of int4 holds dimension 32 g + i in its lower four bits
-and 32 g + 16 + i in its upper ones, i < 16, so that both halves share a scale.
+`width` is the head size padded to 32 with zeros. Codes and scales are those of the CPU core
+(native/src/cache_kernels.hpp): int8 has one scale a position and head, int4 one a group of 32 dimensions, with the sign
+that makes the code of the largest magnitude -8; neither has a zero point. A byte of int4 holds dimension 32 g + i in
+its lower four bits and 32 g + 16 + i in its upper ones, i < 16, so that both halves share a scale.
 
 Which sequence holds which page is decided on the host (tritwise.engine.page_tables).
 """

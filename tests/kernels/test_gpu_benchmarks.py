@@ -16,9 +16,8 @@ def test_a_dry_run_of_the_attention_benchmark_measures_every_row(tmp_path, capsy
     rows = json.loads(file.read_text())["rows"]
     assert [row["what"] for row in rows] == ["sdpa", "f16", "int8", "int4"]
     assert all(row["seconds"] > 0 for row in rows)
-    # int8: a code and a 32nd of a float32; int4: half a code and a 32nd of a float16.
-    assert [row["bytes"] * 64 for row in rows] == [2 * 70 * 64 * each * 64 for each in (2, 2)] + [
-        2 * 70 * 64 * 72, 2 * 70 * 64 * 36]
+    # Of a key and a value of 32 dimensions: int8 has a float32 beside its codes, int4 a float16.
+    assert [row["bytes"] for row in rows] == [2 * 70 * each for each in (128, 128, 72, 36)]
     assert "dry run: no speed" in capsys.readouterr().out
 
 

@@ -3,8 +3,9 @@
 All query heads of a key-value head are the rows of one product, padded to 16, so keys and values are read once.
 
 Reads, for a row that sees n positions: 2 n * kv heads * (bytes of a key), the queries, 4 n / page bytes of the table;
-writes and reads again heads * chunks * (width + 2) * 4 bytes of states, 1/250 of an f16 cache's bytes at a group of 1
-and head size 128. Bound by memory: 4 heads / kv heads float16 operations a byte of an f16 cache.
+writes and reads again heads * chunks * (width + 2) * 4 bytes of states, together 1/126 of an f16 cache's bytes a query
+head of a key-value head at head size 128. Bound by memory: an f16 cache's byte takes part in heads / kv heads
+multiply-adds, 16 with the padding.
 """
 
 import triton

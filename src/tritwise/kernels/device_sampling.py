@@ -1,0 +1,114 @@
+"""Sampling on the device: the token that `tritwise.engine.sampling` would draw from the same logits.
+
+On the device, in a captured graph: greedy; temperature, with min-p; temperature with top-k up to 256, and then top-p
+and min-p behind it. Through the host, because their sums depend on an order that a row of logits does not have: top-p
+without top-k, larger top-k; and what looks at other things than the logits: penalties, biases, bit masks. `on_device`
+says which; the rows of one batch may differ.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tritwise.kernels.head import HeadRoom, best_of
+
+MOST_TOP_K = 256
+_AT_ONCE = 16
+
+
+def on_device(*, temperature: float, top_k: int, top_p: float, looks_back: bool = False, biased: bool = False,
+              masked: bool = False) -> bool:
+    """Whether these settings (of `tritwise.engine.Sampling`) can be followed without the host."""
+    if looks_back or biased or masked:
+        return False
+    return temperature == 0 or (top_k == 0 and top_p == 1) or 0 < top_k <= MOST_TOP_K
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """The settings of each row; a captured graph keeps the tensors and gets new contents."""
+
+    inverse_temperature: Tensor  # float64 [m]; 0 for greedy
+    top_k: Tensor                # int32 [m], 0: off
+    top_p: Tensor                # float64 [m]
+    min_p: Tensor                # float64 [m]
+    seed: Tensor                 # int64 [m], the bits of the unsigned seed
+
+
+def row_settings(rows: Sequence[tuple[float, int, float, float, int]], vocab: int,
+                 device: torch.device | str = "cpu") -> RowSettings:
+    """Of (temperature, top_k, top_p, min_p, seed) a row, each as `on_device` allows."""
+    temperature, top_k, top_p, min_p, seed = (list(column) for column in zip(*rows, strict=True))
+    for values in zip(temperature, top_k, top_p, strict=True):
+        assert on_device(temperature=values[0], top_k=values[1] if values[1] < vocab else 0, top_p=values[2]), values
+    # A temperature so small that its inverse overflows: as in the core.
+    inverse = [min(1 / t, sys.float_info.max) if t > sys.float_info.min / 4 else sys.float_info.max * (t > 0)
+               for t in temperature]
+    doubles = (torch.tensor(column, dtype=torch.float64, device=device) for column in (inverse, top_p, min_p))
+    inverse_temperature, top_p, min_p = doubles
+    return RowSettings(inverse_temperature,
+                       torch.tensor([k if k < vocab else 0 for k in top_k], dtype=torch.int32, device=device), top_p,
+                       min_p, torch.tensor([each - (1 << 64) * (each >> 63) for each in seed], device=device))
+
+
+@dataclass(frozen=True)
+class DrawRoom:
+    """Weights float64 [m, vocab] and their sums [m, blocks] of 256; the same of the first 256 tokens."""
+
+    weights: Tensor
+    sums: Tensor
+    first: Tensor
+    first_sums: Tensor
+
+
+def draw_room(rows: int, vocab: int, device: torch.device | str = "cpu") -> DrawRoom:
+    """Room for `rows` rows."""
+    double = {"dtype": torch.float64, "device": device}
+    return DrawRoom(torch.empty(rows, vocab, **double), torch.empty(rows, -(-vocab // 256), **double),
+                    torch.empty(rows, MOST_TOP_K, **double), torch.empty(rows, **double))
+
+
+def sample_rows(logits: Tensor, how: RowSettings, positions: Tensor, head: HeadRoom, room: DrawRoom, drawn: Tensor, *,
+                draws: bool = True, lists: bool = True) -> None:
+    """Tokens int32 [m] into `drawn` from logits float32 [m, vocab]; -1 where the largest is NaN or infinite.
+
+    `positions` int64 [m] are those of the tokens to draw. What a captured graph leaves out: `draws` any temperature
+    above 0, `lists` any top-k.
+    """
+    from tritwise.kernels import draws as kernels
+
+    m, vocab = logits.shape
+    best_of(logits, head, drawn)
+    if not draws:
+        return
+    blocks = room.sums.shape[1]
+    random = (how.inverse_temperature > 0) & (drawn >= 0)
+    plain = (random & (how.top_k == 0)).to(torch.int32)
+    once = {"BLOCK": kernels.BLOCK, "LANES": kernels.LANES}
+    kernels.weigh_blocks[m, blocks](logits, head.largest, how.inverse_temperature, how.min_p, room.weights, room.sums,
+                                    vocab, blocks, **once, num_warps=1, enable_fp_fusion=False)
+    kernels.draw_rows[m,](room.weights, drawn, room.sums, how.seed, positions, drawn, plain, vocab, blocks,
+                          LISTED=False, BLOCK=kernels.BLOCK, AT_ONCE=_AT_ONCE, num_warps=1, enable_fp_fusion=False)
+    if not lists:
+        return
+    # Stable: among equal logits the lower id stands first. NaN stands before all, and its row is not drawn from.
+    values, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
+    missing = max(0, MOST_TOP_K - vocab)
+    values = torch.nn.functional.pad(values[:, :MOST_TOP_K], (0, missing), value=float("-inf")).contiguous()
+    ids = torch.nn.functional.pad(ids[:, :MOST_TOP_K], (0, missing), value=vocab)
+    rank = torch.arange(MOST_TOP_K, device=values.device)
+    values.masked_fill_(rank >= how.top_k[:, None], float("-inf"))
+    listed = (random & (how.top_k > 0)).to(torch.int32)
+    nothing = torch.zeros_like(how.min_p)
+    kernels.weigh_blocks[m, 1](values, head.largest, how.inverse_temperature, nothing, room.first, room.first_sums,
+                               MOST_TOP_K, 1, **once, num_warps=1, enable_fp_fusion=False)
+    kernels.cut_first[m,](room.first, room.first_sums, how.top_p, how.min_p, listed, SIZE=MOST_TOP_K, AT_ONCE=_AT_ONCE,
+                          num_warps=1, enable_fp_fusion=False)
+    ids, order = torch.sort(ids, dim=-1)
+    weights = room.first.gather(1, order)
+    kernels.draw_rows[m,](weights, ids.to(torch.int32), room.sums, how.seed, positions, drawn, listed,
+                          MOST_TOP_K, 1, LISTED=True, BLOCK=kernels.BLOCK,
+                          AT_ONCE=_AT_ONCE, num_warps=1, enable_fp_fusion=False)

@@ -28,7 +28,7 @@ _ROUND = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding and subtracting it round
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _INTERPRETED = tl.constexpr(INTERPRETED)
 
-SUM_BLOCK = 4096
+SUM_BLOCK = 2048
 TILE = 64
 NORM_ROWS = 16
 

@@ -109,11 +109,11 @@ def _input_gradient(grad, codes_t, scales, grad_x, M, N0: tl.constexpr, N1: tl.c
 
 
 @triton.jit
-def _weight_step(accumulator, step, grad_col, x_col, x_scale, M, N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr):
+def _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr):
     m = step * BM + tl.arange(0, BM)
     m64 = m.to(tl.int64)
-    g = tl.load(grad_col + m64[None, :] * N, mask=(m < M)[None, :], other=0.0)
-    codes = tl.load(x_col + m64[:, None] * K, mask=(m < M)[:, None], other=0)
+    g = tl.load(grad + m64[None, :] * N + n[:, None], mask=(m < M)[None, :] & (n < N)[:, None], other=0.0)
+    codes = tl.load(x + m64[:, None] * K + k[None, :], mask=(m < M)[:, None] & (k < K)[None, :], other=0)
     scale = tl.load(x_scale + m, mask=m < M, other=0.0)
     x_hat = rounded(codes.to(tl.float32) * scale[:, None], g.dtype)
     return _dot(g, x_hat, accumulator)
@@ -125,15 +125,13 @@ def _weight_gradient(grad, x, x_scale, grad_w, M, N: tl.constexpr, K: tl.constex
     """Tile [BN, BK] of dW over all tokens, in their order. STEPS is 0 where the number of tokens is no constant."""
     tile_n, tile_k = _tile(tl.cdiv(N, BN), tl.cdiv(K, BK), GROUP)
     n, k = tile_n * BN + tl.arange(0, BN), tile_k * BK + tl.arange(0, BK)
-    grad_col = grad + tl.minimum(n, N - 1)[:, None]
-    x_col = x + tl.minimum(k, K - 1)[None, :]
     accumulator = tl.zeros([BN, BK], tl.float32)
     if STEPS > 0:
         for step in range(STEPS):
-            accumulator = _weight_step(accumulator, step, grad_col, x_col, x_scale, M, N, K, BM)
+            accumulator = _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N, K, BM)
     else:
         for step in range(tl.cdiv(M, BM)):
-            accumulator = _weight_step(accumulator, step, grad_col, x_col, x_scale, M, N, K, BM)
+            accumulator = _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N, K, BM)
     tl.store(grad_w + n.to(tl.int64)[:, None] * K + k[None, :], accumulator,
              mask=(n < N)[:, None] & (k < K)[None, :])
 

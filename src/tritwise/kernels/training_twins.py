@@ -10,6 +10,7 @@ leave room for 2^28 values, more than any matrix here has.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 EPS = 1e-5
 WINDOW = 12
@@ -35,8 +36,10 @@ def exact_sums(weight: Tensor) -> Tensor:
     return sums
 
 
-def scale_of_sums(sums: Tensor, count: int) -> Tensor:
+def scale_of_sums(sums: Tensor, count: int | Tensor) -> Tensor:
     """float32 [..., 2]: mean |w|, clamped from below at 1e-5, and mean w, of exact sums int64 [..., 2, WINDOWS].
+
+    `count` is the number of values, or float64 [..., 1] of several weights.
 
     The windows are added in float64 from the lowest up, a fixed order, and the mean is rounded to float32 once.
     """
@@ -117,3 +120,17 @@ def norm_backward(grad: Tensor, x: Tensor, gain: Tensor, rstd: Tensor) -> tuple[
     g, normed = grad.float(), x.float() * rstd[:, None]
     mean = (g * normed * gain).mean(dim=-1, keepdim=True)
     return ((g * gain - normed * mean) * rstd[:, None]).to(x.dtype), (g * normed).sum(dim=0)
+
+
+def pack_codes(codes: Tensor) -> Tensor:
+    """int8 codes [N, K] as uint8 [N, ceil(K / 4)]: byte j of a row holds codes j, j + K4, j + 2 K4, j + 3 K4, each + 1."""
+    rows, inner = codes.shape
+    width = -(-inner // 4)
+    fields = F.pad(codes + 1, (0, 4 * width - inner)).to(torch.uint8).view(rows, 4, width)
+    return fields[:, 0] | fields[:, 1] << 2 | fields[:, 2] << 4 | fields[:, 3] << 6
+
+
+def unpack_codes(packed: Tensor, inner: int) -> Tensor:
+    """int8 codes [N, inner] of `pack_codes`."""
+    fields = [(packed >> shift & 3).to(torch.int8).sub_(1) for shift in (0, 2, 4, 6)]
+    return torch.cat(fields, dim=1)[:, :inner]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tritwise.model.norm import RMSNorm, rms_norm_backward, rms_normalise
+from tritwise.model.packed import PackedWeight
 
 EPS = 1e-5
 
@@ -30,8 +31,11 @@ def quantise_weight(weight: Tensor, linear_type: Literal["ternary", "binary"],
 
     `ternary` is absmean (BitNet b1.58, equations 1-3), `binary` the sign of W - mean(W) (BitNet b1, equations 1-3).
     Sums are taken in float64, as in `tritwise.ternary`, so that the codes cannot depend on the order of a sum. What is
-    returned of the scale is rounded to `scale_dtype`; codes are made with the scale as it was.
+    returned of the scale is rounded to `scale_dtype`; codes are made with the scale as it was. A `PackedWeight` was
+    quantised before.
     """
+    if isinstance(weight, PackedWeight):
+        return weight.codes().float(), weight.scale(scale_dtype)
     w = weight.float()
     scale = w.abs().mean(dtype=torch.float64).float().clamp_(min=EPS)
     if linear_type == "ternary":

@@ -123,7 +123,7 @@ def norm_backward(grad: Tensor, x: Tensor, gain: Tensor, rstd: Tensor) -> tuple[
 
 
 def pack_codes(codes: Tensor) -> Tensor:
-    """int8 codes [N, K] as uint8 [N, ceil(K / 4)]: byte j of a row holds codes j, j + K4, j + 2 K4, j + 3 K4, each + 1."""
+    """int8 codes [N, K] as uint8 [N, K4 = ceil(K / 4)]: byte j holds codes j, j + K4, j + 2 K4, j + 3 K4, each + 1."""
     rows, inner = codes.shape
     width = -(-inner // 4)
     fields = F.pad(codes + 1, (0, 4 * width - inner)).to(torch.uint8).view(rows, 4, width)

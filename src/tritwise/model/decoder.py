@@ -106,7 +106,8 @@ class Decoder(nn.Module):
         with torch.no_grad():
             for name, shape in self.config.tensor_shapes().items():
                 if len(shape) == 2:
-                    parameters[name].normal_(0.0, self.config.initializer_range, generator=generator)
+                    drawn = torch.empty(shape).normal_(0.0, self.config.initializer_range, generator=generator)
+                    parameters[name].copy_(drawn)  # drawn on the CPU, whatever the device
                 else:
                     parameters[name].fill_(1.0)
 
@@ -118,7 +119,8 @@ class Decoder(nn.Module):
     def _rotary(self, length: int) -> tuple[Tensor, Tensor]:
         if self._tables is None or self._tables[0].shape[0] < length:
             cos, sin = rotary_tables(length, self.config)
-            self._tables = cos.to(self.dtype), sin.to(self.dtype)
+            device = self.model.embed_tokens.weight.device
+            self._tables = cos.to(device, self.dtype), sin.to(device, self.dtype)
         return self._tables[0][:length], self._tables[1][:length]
 
     def hidden(self, ids: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:

@@ -21,7 +21,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         needs_grad = any(ctx.needs_input_grad[:2])
         grad_hidden = torch.empty_like(hidden) if needs_grad else None
         grad_weight = None
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for begin in range(0, tokens, CHUNK_TOKENS):
             rows = slice(begin, begin + CHUNK_TOKENS)
             h, t = hidden[rows], targets[rows]

@@ -1,13 +1,13 @@
 """Training on several ranks with FSDP2: master weights, gradients and moments are sharded, codes are gathered.
 
-    torchrun --nproc-per-node 2 -m tritwise train RECIPE --variant ternary --data DATA --out OUT
+    torchrun --nproc-per-node 2 -m tritwise.cli.app train RECIPE --variant ternary --data DATA --out OUT
 
 A quantised linear's all-gather moves 2 bits a weight. Its scale is that of the whole tensor: `quantise_shards`, called
 once an optimizer step, adds up exact integer sums of all linears' shards in ONE all-reduce (`kernels.training_twins`),
 so that scales and codes are equal bit for bit at any number of ranks, however uneven their shards.
 """
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from tritwise.common.errors import TritwiseError
 from tritwise.kernels.training_twins import exact_sums, pack_codes, scale_of_sums, weight_codes
@@ -33,11 +33,10 @@ _KEEPS_THE_KIND = {
 
 @dataclass
 class _Quantised:
-    """What the last `quantise_shards` made of a shard: float32 [2], uint8 [rows, ceil(K / 4)], and of which version."""
+    """What `quantise_shards` made of a shard, float32 [2] and uint8 [rows, ceil(K / 4)]; None after a write to it."""
 
     means: Tensor | None = None
     packed: Tensor | None = None
-    version: int = -1
 
 
 class ShardedMaster(Tensor):
@@ -64,13 +63,14 @@ class ShardedMaster(Tensor):
         """Keep the codes of these rows, given the whole weight's means."""
         self.quantised.means = means
         self.quantised.packed = pack_codes(weight_codes(self.plain, means, self.linear_type))
-        self.quantised.version = self.plain._version
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        some = next(each for each in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(each, cls))
+        some = next(each for each in tree_leaves((args, kwargs)) if isinstance(each, cls))
         plain_args, plain_kwargs = tree_map_only(cls, lambda each: each.plain, (args, kwargs or {}))
         out = func(*plain_args, **plain_kwargs)
+        if func._schema.is_mutable:
+            _forget_codes(func, args, kwargs or {})
         if func is _aten.copy_.default:
             return args[0]
         if func in _KEEPS_THE_KIND:
@@ -81,7 +81,7 @@ class ShardedMaster(Tensor):
     def fsdp_pre_all_gather(self, mesh: DeviceMesh) -> tuple[tuple[Tensor, ...], tuple[Tensor, torch.Size]]:
         """The codes of this rank's rows, with rows of zero bytes where it has fewer than the others."""
         made = self.quantised
-        if made.packed is None or made.version != self.plain._version:
+        if made.packed is None:
             raise RuntimeError("the master weights changed: quantise_shards(model) has to follow each optimizer step")
         rows = -(-self.whole[0] // mesh.size())
         return (nn.functional.pad(made.packed, (0, 0, 0, rows - len(made.packed))),), (made.means, self.whole)
@@ -97,27 +97,14 @@ class ShardedMaster(Tensor):
         return None
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those of a training."""
-
-    rank: int = 0
-    world: int = 1
-    local_world: int = 1
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-
-def join_ranks() -> Ranks:
-    """The ranks that torchrun started, connected; a single process without it."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Ranks()
-    if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    return Ranks(dist.get_rank(), world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+def _forget_codes(func: Any, args: tuple, kwargs: dict) -> None:
+    """Codes of what an operation wrote to are those of older weights."""
+    for at, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[at] if at < len(args) else kwargs.get(argument.name)
+            for each in tree_leaves(given):
+                if isinstance(each, ShardedMaster):
+                    each.quantised.means = each.quantised.packed = None
 
 
 def check_shardable(model: Decoder) -> None:
@@ -182,10 +169,14 @@ def like_shard(whole: Tensor, parameter: DTensor) -> DTensor:
                               run_check=False)
 
 
-def mean_over_ranks(value: float, flag: bool, ranks: Ranks) -> tuple[float, bool]:
-    """The mean of a value and whether any rank raised the flag."""
-    if ranks.world == 1:
-        return value, flag
-    both = torch.tensor([value / ranks.world, float(flag)], dtype=torch.float64)
-    dist.all_reduce(both)
-    return both[0].item(), bool(both[1] > 0)
+def shard_with_optimizer(model: Decoder, optimizer: torch.optim.Optimizer,
+                         make: Callable[[Decoder], torch.optim.Optimizer], device: str) -> torch.optim.Optimizer:
+    """Shard a model and its optimizer, which may have been restored; returns the optimizer of the shards."""
+    before = {name: optimizer.state.get(parameter) for name, parameter in model.named_parameters()}
+    shard(model, device)
+    sharded = make(model)
+    for name, parameter in model.named_parameters():
+        if before[name]:
+            sharded.state[parameter] = {key: like_shard(value, parameter) if value.ndim else value
+                                        for key, value in before[name].items()}
+    return sharded

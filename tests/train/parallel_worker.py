@@ -3,6 +3,7 @@
     WORLD_SIZE=2 RANK=0 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=... python parallel_worker.py RECIPE DATA OUT
 """
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from tritwise.config import ModelConfig, Recipe
 from tritwise.kernels.training_twins import unpack_codes
 from tritwise.model import Decoder
+from tritwise.model.bitlinear import kernels_everywhere
 from tritwise.train import train
 from tritwise.train.parallel import ShardedMaster, quantise_shards, shard, whole_tensor
 from tritwise.train.ranks import join_ranks
@@ -51,6 +53,20 @@ def codes_of_ranks(model: Decoder, out: Path, first: bool) -> None:
         (out / "facts.json").write_text(json.dumps({"all_reduces": len(calls), "bytes": rows}))
 
 
+def tokens() -> torch.Tensor:
+    return torch.randint(0, 61, (2, 6), generator=torch.Generator().manual_seed(2))
+
+
+def gradients_on_kernels(out: Path, first: bool) -> None:
+    """Gradients of two ranks whose linears run on the GPU's kernels, in the interpreter."""
+    model, mine = shard(uneven_model()), tokens()[dist.get_rank()][None]
+    with kernels_everywhere():
+        model.loss(mine[:, :-1], mine[:, 1:]).backward()
+    gradients = {name: whole_tensor(p.grad).contiguous() for name, p in model.named_parameters()}
+    if first:
+        save_file(gradients, out / "gradients.safetensors")
+
+
 def main() -> None:
     recipe, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
@@ -63,6 +79,8 @@ def main() -> None:
         model.loss(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.int64))
     except RuntimeError as error:
         (out / f"stale-{ranks.rank}.txt").write_text(str(error))
+    if importlib.util.find_spec("triton"):
+        gradients_on_kernels(out, ranks.first)
     train(Recipe.model_validate_json(recipe), "ternary", data, out / "ranks", stop_after=3, threads=1)
     dist.destroy_process_group()
 

@@ -137,11 +137,19 @@ def quantise_shards(model: nn.Module) -> None:
     shards = [each for each in shards if isinstance(each, ShardedMaster)]
     if not shards:
         return
-    sums = torch.stack([exact_sums(each.plain) for each in shards])
+    sums = torch.stack([_sums(each.plain) for each in shards])
     dist.all_reduce(sums)
     counts = torch.tensor([[each.whole.numel()] for each in shards], dtype=torch.float64, device=sums.device)
     for each, means in zip(shards, scale_of_sums(sums, counts), strict=True):
         each.quantise(means)
+
+
+def _sums(plain: Tensor) -> Tensor:
+    if plain.is_cuda:
+        from tritwise.kernels import training
+
+        return training.exact_sums(plain)
+    return exact_sums(plain)
 
 
 def local_rows(whole: Tensor, world: int, rank: int) -> Tensor:

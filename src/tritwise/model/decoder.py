@@ -106,7 +106,8 @@ class Decoder(nn.Module):
         with torch.no_grad():
             for name, shape in self.config.tensor_shapes().items():
                 if len(shape) == 2:
-                    parameters[name].normal_(0.0, self.config.initializer_range, generator=generator)
+                    drawn = torch.empty(shape).normal_(0.0, self.config.initializer_range, generator=generator)
+                    parameters[name].copy_(drawn)  # drawn on the CPU, whatever the device
                 else:
                     parameters[name].fill_(1.0)
 
@@ -118,7 +119,8 @@ class Decoder(nn.Module):
     def _rotary(self, length: int) -> tuple[Tensor, Tensor]:
         if self._tables is None or self._tables[0].shape[0] < length:
             cos, sin = rotary_tables(length, self.config)
-            self._tables = cos.to(self.dtype), sin.to(self.dtype)
+            device = self.model.embed_tokens.weight.device
+            self._tables = cos.to(device, self.dtype), sin.to(device, self.dtype)
         return self._tables[0][:length], self._tables[1][:length]
 
     def hidden(self, ids: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:
@@ -136,7 +138,7 @@ class Decoder(nn.Module):
     def loss(self, ids: Tensor, targets: Tensor, *, balance: float = 0.0) -> Tensor:
         """Mean cross-entropy in nats of targets [B, T] given ids [B, T]; targets below 0 are left out.
 
-        One target at least must be 0 or more. Ids below 0 stand behind all others of their row, where nothing looks.
+        Ids below 0 stand behind all others of their row, where nothing looks.
         With experts, `balance` times `load_balancing_loss` is added: training without it starves most experts.
         """
         router_logits: list[Tensor] = []

@@ -21,7 +21,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         needs_grad = any(ctx.needs_input_grad[:2])
         grad_hidden = torch.empty_like(hidden) if needs_grad else None
         grad_weight = None
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for begin in range(0, tokens, CHUNK_TOKENS):
             rows = slice(begin, begin + CHUNK_TOKENS)
             h, t = hidden[rows], targets[rows]
@@ -39,9 +39,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 product = p.T @ h
                 grad_weight = product.float() if grad_weight is None else grad_weight.add_(product)
         if needs_grad:
-            ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.tokens = tokens
-        return (total / tokens).float()
+            ctx.save_for_backward(grad_hidden, torch.zeros_like(weight) if grad_weight is None else grad_weight)
+        ctx.tokens = max(tokens, 1)
+        return (total / ctx.tokens).float()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -52,7 +52,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats (float32) of softmax(hidden @ weight.T) against targets.
+    """Mean cross-entropy in nats (float32) of softmax(hidden @ weight.T) against targets; 0 of none.
 
     `hidden` is [tokens, H] in the compute dtype, `weight` float32 [vocab, H], `targets` int64 [tokens]. The softmax is
     computed in float32 and stored in the compute dtype; the sum over tokens is float64.

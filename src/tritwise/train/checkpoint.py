@@ -8,6 +8,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_directory, atomic_write_json, read_json, sha256_file
@@ -40,14 +41,26 @@ class TrainState:
     threads: int
 
 
-def save_checkpoint(directory: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """Write `directory/step-N` atomically and delete all but the newest two."""
+def save_checkpoint(directory: Path, state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer, *,
+                    whole: Callable[[Tensor], Tensor] = Tensor.detach, write: bool = True) -> Path:
+    """Write `directory/step-N` atomically and delete all but the newest two.
+
+    Of sharded tensors, `whole` gathers one, and all ranks call this; those with `write` false only give their shards.
+    """
     final = directory / f"step-{state.step:08d}"
-    parameters = dict(model.named_parameters())
-    moments = {f"{moment}.{name}": optimizer.state[parameter][moment]
-               for name, parameter in parameters.items() for moment in _MOMENTS if parameter in optimizer.state}
+    weights, moments = {}, {}
+    for name, parameter in model.named_parameters():
+        named = [(weights, name, parameter)]
+        if parameter in optimizer.state:
+            named += [(moments, f"{moment}.{name}", optimizer.state[parameter][moment]) for moment in _MOMENTS]
+        for among, key, tensor in named:
+            gathered = whole(tensor)
+            if write:
+                among[key] = gathered.contiguous()
+    if not write:
+        return final
     with atomic_directory(final) as partial:
-        save_file({name: p.detach().contiguous() for name, p in parameters.items()}, partial / "model.safetensors")
+        save_file(weights, partial / "model.safetensors")
         save_file(moments, partial / "optimizer.safetensors")
         atomic_write_json(partial / "state.json", vars(state))
         hashes = {name: sha256_file(partial / name) for name in _FILES}
@@ -119,8 +132,8 @@ def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
             if f"exp_avg.{name}" in moments:
-                optimizer.state[parameter] = {"step": torch.tensor(float(state.step))} | {
-                    moment: moments[f"{moment}.{name}"] for moment in _MOMENTS}
+                optimizer.state[parameter] = {"step": torch.tensor(float(state.step), device=parameter.device)} | {
+                    moment: moments[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
     return state
 
 

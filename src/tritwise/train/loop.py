@@ -1,4 +1,4 @@
-"""The training loop: one process, float32 master weights, AdamW, everything resumable bit for bit.
+"""The training loop: float32 master weights, AdamW, everything resumable bit for bit, on one rank or several.
 
 A run directory holds log.jsonl (one object a step), checkpoints/ and, at the end, result.json.
 """
@@ -10,10 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from tritwise.common.errors import Interrupted, TritwiseError
 from tritwise.common.files import atomic_write, atomic_write_json, canonical_json, sha256_bytes
@@ -24,14 +26,15 @@ from tritwise.model import Decoder
 from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from tritwise.train.evaluate import held_out_bits_per_byte
 from tritwise.train.mixes import MixedOrder, SourceUse, mix_key, open_order, repeated, source_use
+from tritwise.train.ranks import Ranks, join_ranks, mean_over_ranks, micro_batch_size
 from tritwise.train.schedule import learning_rate, weight_decay
 from tritwise.train.start import load_weights, start_key, started_config
 
 
-def compute_dtype(choice: str) -> torch.dtype:
+def compute_dtype(choice: str, device: str = "cpu") -> torch.dtype:
     """The dtype of activations and products; "auto" is bfloat16 where the processor multiplies it natively."""
     if choice == "auto":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        native = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         choice = "bfloat16" if native else "float32"
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[choice]
 
@@ -109,23 +112,26 @@ class _Log:
 
 
 def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor, train: TrainRecipe,
-                    step: int) -> tuple[float, float]:
+                    step: int, ranks: Ranks = Ranks()) -> tuple[float, float]:  # noqa: B008  (it is frozen)
     """Gradients over the micro-batches and one update; returns (loss in nats, gradient norm before clipping).
 
-    The loss is the mean over all targets of the batch, padding left out, so that no micro-batch counts more for having
-    fewer. It has the experts' balance in it, where there are experts.
+    `batch` is this rank's share of the step; what is returned is of all ranks. The loss is the mean over all targets of
+    the step, padding left out, so that no micro-batch and no rank counts more for having fewer. It has the experts'
+    balance in it, where there are experts.
     """
-    targets = int((batch[:, 1:] >= 0).sum())
-    total = torch.zeros((), dtype=torch.float64)
-    for part in batch.split(train.micro_batch_size or train.batch_size):
+    # A rank's share of all targets, were they shared equally: gradients are averaged over the ranks.
+    targets, _ = mean_over_ranks(float((batch[:, 1:] >= 0).sum()), False, ranks)
+    total = torch.zeros((), dtype=torch.float64, device=batch.device)
+    for part in batch.split(micro_batch_size(train, ranks)):
         count = int((part[:, 1:] >= 0).sum())
-        if not count:
-            continue
+        shares = targets / count if count else math.inf  # without padding the number of parts, exactly
         loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef)
-        (loss / (targets / count)).backward()  # without padding that is the number of parts, exactly
-        total += loss.detach().double() / (targets / count)
+        (loss / shares).backward()
+        total += loss.detach().double() / shares
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)
-    loss_value, norm_value = total.item(), norm.item()
+    if ranks.world > 1:  # the norm of a sharded gradient is a sharded tensor too
+        norm = norm.full_tensor()
+    loss_value, norm_value = mean_over_ranks(total.item(), False, ranks)[0], norm.item()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         raise TritwiseError(
             f"training diverged at step {step}: loss {loss_value}, gradient norm {norm_value}",
@@ -133,6 +139,10 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
             fix="lower the schedule's peak or train.max_grad_norm; the last good checkpoint is kept")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    if ranks.world > 1:
+        from tritwise.train.parallel import quantise_shards
+
+        quantise_shards(model)
     return loss_value, norm_value
 
 
@@ -140,24 +150,29 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
           threads: int | None = None) -> Path:
     """Train one variant of a recipe, from `out`'s newest checkpoint on if there is one; returns the final checkpoint.
 
+    Under torchrun all ranks call this: weights are sharded (`parallel`), each rank sees its share of every batch, and
+    the first writes the same checkpoints that a single process does; any number of ranks goes on from them.
     `data` is what `tritwise.data.build` wrote. `stop_after` ends this call at that step with a checkpoint, as an
     interruption would. On the CPU in float32 with the same number of threads, an interrupted run repeats an
     uninterrupted one bit for bit. Raises TritwiseError when the loss is not finite, Interrupted after Ctrl-C.
     """
+    ranks = join_ranks()
+    micro_batch_size(recipe.train, ranks)  # before anything is read
     order, tokenizer_hash = open_order(recipe, data)
     use: list[SourceUse] = []
     if isinstance(order, MixedOrder):
         use = source_use(recipe.mix, order, recipe.train.steps * recipe.train.batch_size)
-        for warning in repeated(recipe.mix, use):
+        for warning in repeated(recipe.mix, use) if ranks.first else ():
             print(warning, file=sys.stderr, flush=True)
     key = run_key(recipe, variant, tokenizer_hash)
     train_recipe, schedule = recipe.train, recipe.variants[variant].schedule
-    threads = threads or available_threads()
+    threads = threads or max(1, available_threads() // ranks.local_world)
     torch.set_num_threads(threads)
     config, start = recipe.model_config_of(variant), recipe.variants[variant].start
     if start is not None:
         config = started_config(config, Path(start))
-    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype))
+    device = f"cuda:{ranks.local_rank}" if torch.cuda.is_available() else "cpu"
+    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, device)).to(device)
     optimizer = make_optimizer(model, train_recipe)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = latest_checkpoint(out)
@@ -174,41 +189,53 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
                                 why=f"its checkpoint {checkpoint.name} was made with another recipe or other data",
                                 fix="give another --out, or delete that directory")
         begin = state.step
+    gather: dict[str, Any] = {}
+    if ranks.world > 1:
+        from tritwise.train.parallel import shard_with_optimizer, whole_tensor
+
+        optimizer = shard_with_optimizer(model, optimizer, lambda shards: make_optimizer(shards, train_recipe),
+                                         device.partition(":")[0])
+        gather = {"whole": whole_tensor, "write": ranks.first}
     tokens_a_step = train_recipe.batch_size * train_recipe.sequence_length
     end = min(train_recipe.steps, stop_after or train_recipe.steps)
-    log = _Log(out / "log.jsonl", begin)
+    log = _Log(out / "log.jsonl", begin) if ranks.first else None
 
     def save(step: int) -> Path:
         state = TrainState(step, variant, model.config.model_dump(mode="json", exclude_none=True), key, threads)
-        return save_checkpoint(out / "checkpoints", state, model, optimizer)
+        return save_checkpoint(out / "checkpoints", state, model, optimizer, **gather)
 
     try:
-        with _interrupt_flag() as interrupted, progress(f"train {variant}", train_recipe.steps, completed=begin) as bar:
+        bars = progress(f"train {variant}", train_recipe.steps, completed=begin) if ranks.first else nullcontext()
+        with _interrupt_flag() as interrupted, bars as bar:
             for step in range(begin + 1, end + 1):
                 began = time.perf_counter()
                 rate = learning_rate(schedule, step, train_recipe.steps)
                 decay = weight_decay(schedule, step, train_recipe.steps)
                 for group in optimizer.param_groups:
                     group["lr"], group["weight_decay"] = rate, decay if group["decays"] else 0.0
-                batch = torch.from_numpy(order.batch(step - 1, train_recipe.batch_size))
-                loss, norm = _optimizer_step(model, optimizer, batch, train_recipe, step)
+                batch = order.batch(step - 1, train_recipe.batch_size, rank=ranks.rank, world=ranks.world)
+                batch = torch.from_numpy(batch).to(device)
+                loss, norm = _optimizer_step(model, optimizer, batch, train_recipe, step, ranks)
                 seconds = time.perf_counter() - began
                 speed = tokens_a_step / seconds
-                log.write(step=step, loss=loss, learning_rate=rate, weight_decay=decay, grad_norm=norm,
-                          tokens=step * tokens_a_step, seconds=round(seconds, 4), tokens_per_second=round(speed, 1))
-                bar.update(step, f"loss {loss:.3f} | lr {rate:.2e} | {speed:,.0f} tok/s")
+                if log is not None:
+                    log.write(step=step, loss=loss, learning_rate=rate, weight_decay=decay, grad_norm=norm,
+                              tokens=step * tokens_a_step, seconds=round(seconds, 4), tokens_per_second=round(speed, 1))
+                    bar.update(step, f"loss {loss:.3f} | lr {rate:.2e} | {speed:,.0f} tok/s")
                 last = step == end
-                if last or interrupted[0] or step % train_recipe.checkpoint_every == 0:
+                _, stop = mean_over_ranks(0.0, interrupted[0], ranks)
+                if last or stop or step % train_recipe.checkpoint_every == 0:
                     checkpoint = save(step)
-                if interrupted[0] and step < train_recipe.steps:
-                    left = bar.seconds_left()
+                if stop and step < train_recipe.steps:
+                    left = bar.seconds_left() if bar is not None else None
                     raise Interrupted(f"training stopped at step {step} of {train_recipe.steps}; {checkpoint} is saved",
                                       why="interrupted",
                                       fix="the same command goes on from there"
                                           + (f", about {format_duration(left)} are left" if left else ""))
     finally:
-        log.close()
-    if end == train_recipe.steps:
+        if log is not None:
+            log.close()
+    if end == train_recipe.steps and ranks.first:
         _write_result(recipe, variant, model, data, out, checkpoint, use)
     return checkpoint
 
@@ -218,7 +245,9 @@ def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out:
     """Score the held-out documents in float32 and write result.json, with what was taken of each source of a mix."""
     context = recipe.train.sequence_length
     exact = Decoder(model.config)
-    exact.load_state_dict(model.state_dict())
+    # Of a sharded model this rank has a share only; the checkpoint has the whole.
+    sharded = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    exact.load_state_dict(load_file(checkpoint / "model.safetensors") if sharded else model.state_dict())
     documents = load_documents(data, split="held_out")
     score = held_out_bits_per_byte(exact, data / "tokenizer.json", documents, context=context, stride=context // 2,
                                    end_of_text=recipe.tokenizer.end_of_text)

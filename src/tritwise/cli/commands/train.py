@@ -1,5 +1,6 @@
 """`tritwise train`: one variant of a recipe."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ def train(recipe: Path, /, *, variant: str, data: Path | None = None, out: Path 
 
     Without --data and --out this is the training stage of `tritwise run`: the data is built when it is not there yet,
     and `tritwise run` reuses the result.
+
+    Several processes share a training under torchrun: torchrun --nproc-per-node 2 -m tritwise.cli.app train ...,
+    with --data and --out.
 
     Parameters
     ----------
@@ -30,6 +34,11 @@ def train(recipe: Path, /, *, variant: str, data: Path | None = None, out: Path 
         raise TritwiseError("--data and --out belong together", why="without them the directories are those of "
                             "`tritwise run`", fix="give both or neither")
     require("training", "torch", "pyarrow")
+    from tritwise.train.ranks import world_size
+
+    if data is None and world_size() > 1:
+        raise TritwiseError("several ranks need --data and --out", why="each of them would build the data",
+                            fix="tritwise data build RECIPE --out DATA, then torchrun ... --data DATA --out OUT")
     if data is not None:
         from tritwise.train import train as train_model
 
@@ -38,5 +47,7 @@ def train(recipe: Path, /, *, variant: str, data: Path | None = None, out: Path 
         from tritwise.train import latest_checkpoint
 
         checkpoint = latest_checkpoint(train_variant(recipe, variant))
+    if int(os.environ.get("RANK", "0")):  # the first rank speaks for all that torchrun started
+        return
     print(checkpoint)
     print(f"tritwise export {checkpoint} MODEL  makes a model directory of it", file=sys.stderr)

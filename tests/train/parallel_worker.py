@@ -1,0 +1,89 @@
+"""One of several ranks: shards a model whose rows divide unevenly, then trains a recipe; rank 0 leaves what it saw.
+
+    WORLD_SIZE=2 RANK=0 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=... python parallel_worker.py RECIPE DATA OUT
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from tritwise.config import ModelConfig, Recipe
+from tritwise.kernels.training_twins import unpack_codes
+from tritwise.model import Decoder
+from tritwise.model.bitlinear import kernels_everywhere
+from tritwise.train import train
+from tritwise.train.parallel import ShardedMaster, quantise_shards, shard, whole_tensor
+from tritwise.train.ranks import join_ranks
+
+UNEVEN = ModelConfig(vocab_size=61, hidden_size=36, intermediate_size=45, num_hidden_layers=1, num_attention_heads=3,
+                     num_key_value_heads=1, max_position_embeddings=16, tie_word_embeddings=True)
+
+
+def uneven_model() -> Decoder:
+    model = Decoder(UNEVEN)
+    model.initialise(torch.Generator().manual_seed(5))
+    return model
+
+
+def codes_of_ranks(model: Decoder, out: Path, first: bool) -> None:
+    """The codes and scales that the ranks' shards make together, and how many all-reduces it took."""
+    calls = []
+    original = dist.all_reduce
+    dist.all_reduce = lambda *arguments, **options: (calls.append(1), original(*arguments, **options))[1]
+    quantise_shards(model)
+    dist.all_reduce = original
+    found, rows = {}, {}
+    for name, parameter in model.named_parameters():
+        local = parameter.to_local()
+        if isinstance(local, ShardedMaster):
+            (packed,), (means, _) = local.fsdp_pre_all_gather(parameter.device_mesh)
+            parts = [torch.empty_like(packed) for _ in range(dist.get_world_size())]
+            dist.all_gather(parts, packed)
+            found[f"codes.{name}"] = unpack_codes(torch.cat(parts)[:parameter.shape[0]], parameter.shape[1])
+            found[f"means.{name}"] = means
+            found[f"weight.{name}"] = whole_tensor(parameter)
+            rows[name] = [packed.nbytes, local.plain.nbytes]
+    if first:
+        save_file({name: tensor.contiguous() for name, tensor in found.items()}, out / "codes.safetensors")
+        (out / "facts.json").write_text(json.dumps({"all_reduces": len(calls), "bytes": rows}))
+
+
+def tokens() -> torch.Tensor:
+    return torch.randint(0, 61, (2, 6), generator=torch.Generator().manual_seed(2))
+
+
+def gradients_on_kernels(out: Path, first: bool) -> None:
+    """Gradients of two ranks whose linears run on the GPU's kernels, in the interpreter."""
+    model, mine = shard(uneven_model()), tokens()[dist.get_rank()][None]
+    with kernels_everywhere():
+        model.loss(mine[:, :-1], mine[:, 1:]).backward()
+    gradients = {name: whole_tensor(p.grad).contiguous() for name, p in model.named_parameters()}
+    if first:
+        save_file(gradients, out / "gradients.safetensors")
+
+
+def main() -> None:
+    recipe, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    ranks = join_ranks()
+    model = shard(uneven_model())
+    codes_of_ranks(model, out, ranks.first)
+    with torch.no_grad():
+        next(p for p in model.parameters() if isinstance(p.to_local(), ShardedMaster)).add_(0.0)
+    try:
+        model.loss(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, dtype=torch.int64))
+    except RuntimeError as error:
+        (out / f"stale-{ranks.rank}.txt").write_text(str(error))
+    if importlib.util.find_spec("triton"):
+        gradients_on_kernels(out, ranks.first)
+    train(Recipe.model_validate_json(recipe), "ternary", data, out / "ranks", stop_after=3, threads=1)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ Codes are those of `tritwise.ternary.absmax` of the same float32 values, bit for
 rounding (div_rn; compiled with enable_fp_fusion=False), and adding and subtracting 1.5 * 2^23 rounds half to even.
 """
 
-# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 

@@ -8,7 +8,6 @@ Integer addition has no order, so the sum, and with it every output bit, is the 
 bytes in L2; the last one reads and clears as many. Nothing is left behind: sums and counters are zero again.
 """
 
-# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 

@@ -7,7 +7,6 @@ Bound: the bytes of the weights for one or two tokens; at four, dp4a's rate (64 
 A thread holds 4 words of each of BN rows: all its loads are 128 bits wide and in flight together.
 """
 
-# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 

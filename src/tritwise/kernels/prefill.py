@@ -10,7 +10,6 @@ Reads for each tile: its weight bytes four times (BN K, what an int8 GEMM reads)
 Unpacking: one AND for four weights, once for BM tokens. Bound: the rate of the int8 tensor cores.
 """
 
-# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 

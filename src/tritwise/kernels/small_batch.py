@@ -8,7 +8,6 @@ Writes: 4 M N bytes. One AND for four weights is all the unpacking there is: 0.2
 Bound: the bytes of the weights, while the tokens' codes that a tile reads (BM K) are fewer than its weights (BN K / 4).
 """
 
-# ruff: noqa: N803 (kernels name their axes M, N, K)
 import triton
 import triton.language as tl
 

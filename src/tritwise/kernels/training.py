@@ -1,4 +1,3 @@
-# ruff: noqa: N803  (sizes of a kernel have capital letters)
 """Quantisers of BitLinear's training on a GPU; the products are in `training_products`, what uses both in
 `training_linear`. Each function computes what its twin in `training_twins` does.
 

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806  (sizes of a kernel have capital letters)
 """The three matrix products of BitLinear's training on tensor cores, each with its twin in `training_twins`.
 
 | product | reads | arithmetic | writes |

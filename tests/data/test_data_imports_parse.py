@@ -1,10 +1,12 @@
 """Syntax trees: every grammar, wrong bytes, the limit on time, and a wheel that is missing."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +36,30 @@ def wrong(language: str, content: bytes) -> int:
 def test_right_files_have_no_wrong_bytes_and_wrong_ones_some(language):
     assert wrong(language, RIGHT[language].encode()) == 0
     assert 0 < wrong(language, WRONG[language].encode()) <= len(WRONG[language]) + 1
+
+
+@pytest.mark.parametrize("language", sorted(GRAMMARS))
+def test_nothing_is_kept_of_a_file_that_was_parsed(language):
+    content = RIGHT[language].encode() + b"\n" * 3
+    before = sys.getrefcount(content)
+    for _ in range(3):
+        parse(language, content)
+    assert sys.getrefcount(content) == before
+
+
+def test_a_process_does_not_grow_by_what_it_parses():
+    contents = [b"a = %d\n" % number + b"#" * 1_000_000 for number in range(3)]
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for content in contents:
+        parse("python", bytes(bytearray(content)))
+    before = resident()
+    for _ in range(30):
+        for content in contents:
+            parse("python", bytes(bytearray(content)))
+    assert resident() - before < 20_000_000
 
 
 def test_wrong_bytes_are_those_of_errors_and_one_for_each_token_that_is_missing():

@@ -113,6 +113,16 @@ def _cursor(language: str, query: str) -> "QueryCursor":
     return cursors[language, query]
 
 
+def _copied(content: bytes, offset: int) -> bytearray:
+    """What stands from `offset` on, in an object that lasts as long as the thread.
+
+    tree-sitter 0.26.1 never frees what a read callback returns: a process that parses would grow by all that it reads.
+    """
+    buffer: bytearray = _local.__dict__.setdefault("buffer", bytearray())
+    buffer[:] = memoryview(content)[offset:]
+    return buffer
+
+
 def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tree":
     """The syntax tree of a file; wrong syntax gives ERROR nodes, never an exception.
 
@@ -139,8 +149,9 @@ def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tr
         return over
 
     try:
-        # The progress callback needs a read callback; it is called once for the text and once for its end.
-        return parser.parse(lambda offset, _point: content[offset:], progress_callback=stop)
+        # The progress callback needs a read callback; it is called for the text, for its end, and where a token that
+        # looked beyond the end is read again.
+        return parser.parse(lambda offset, _point: _copied(content, offset), progress_callback=stop)
     except ValueError:
         parser.reset()  # else the next file would be taken for the rest of this one
         if not over:

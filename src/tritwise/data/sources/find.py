@@ -1,5 +1,6 @@
 """Which repositories there are below the given paths, and a key that changes when one of them does."""
 
+import hashlib
 import os
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import canonical_json, sha256_bytes, sha256_file
+from tritwise.common.files import canonical_json, sha256_file
 from tritwise.config.data_sources import SourceSettings
 from tritwise.data.sources.files import Repository, checked_path
 from tritwise.data.sources.folder import walk
@@ -59,7 +60,10 @@ def fingerprint(repositories: Iterable[Repository]) -> str:
     """A hash that changes with what is read: commits of git, size and time of archives and of the files of folders,
     contents of the standard library. Where a repository lies does not matter.
     """
-    return sha256_bytes(canonical_json([_key(repository) for repository in repositories]).encode())
+    digest = hashlib.sha256()  # over one digest a repository: a list of all their files would not fit into memory
+    for repository in repositories:
+        digest.update(hashlib.sha256(canonical_json(_key(repository)).encode()).digest())
+    return digest.hexdigest()
 
 
 def _key(repository: Repository) -> list[Any]:

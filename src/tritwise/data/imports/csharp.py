@@ -40,7 +40,7 @@ _QUERY = """
     (event_field_declaration (variable_declaration (variable_declarator name: (identifier) @member)))
     (field_declaration (variable_declaration (variable_declarator name: (identifier) @member)))]
 (method_declaration name: (identifier) @extension
-    parameters: (parameter_list . (parameter (modifier) @this type: (_) @extended)) (#eq? @this "this"))
+    parameters: (parameter_list . (parameter (modifier) type: (_) @extended)))
 [(_ type: (identifier) @use) (_ returns: (identifier) @use) (base_list (identifier) @use)
     (type_argument_list (identifier) @use) (generic_name . (identifier) @use)
     (qualified_name qualifier: (identifier) @use)
@@ -129,9 +129,15 @@ def extract(path: str, content: bytes) -> Facts:
     imports |= {(name, "^") for name in decoded(namespaces) if name != package}
 
     extensions = {}
-    extended = sorted(node.byte_range for node in found.get("extended", ()))
-    for name in found.get("extension", ()):  # the type that is extended is the next one behind the name
-        last = _LAST_NAME.search(content[slice(*extended[bisect_right(extended, name.byte_range)])])
+    extended = sorted(found.get("extended", ()), key=lambda node: node.start_byte)
+    starts = [node.start_byte for node in extended]
+    for name in found.get("extension", ()):  # the type that may be extended is the next one behind the name
+        node = extended[bisect_right(starts, name.start_byte)]
+        # Asked here and not by the query: a predicate has the text behind a name copied to look at it.
+        if not any(child.type == "modifier" and content[slice(*child.byte_range)] == b"this"
+                   for child in node.parent.children):
+            continue
+        last = _LAST_NAME.search(content[slice(*node.byte_range)])
         extensions[name.start_byte] = b".%s %s" % (content[slice(*name.byte_range)], last[1] if last else b"")
     member_nodes = [node for node in found.get("member", ()) if node.start_byte not in extensions]
     members = texts(member_nodes, content)

@@ -148,15 +148,22 @@ def parse(language: str, content: bytes, *, seconds: float | None = None) -> "Tr
         over = time.thread_time() > end
         return over
 
-    try:
-        # The progress callback needs a read callback; it is called for the text, for its end, and where a token that
-        # looked beyond the end is read again.
-        return parser.parse(lambda offset, _point: _copied(content, offset), progress_callback=stop)
+    parsing = True
+
+    def read(offset: int, _point: object) -> bytes | bytearray:
+        # Called for the text, for its end, and where a token that looked beyond the end is read again. The tree keeps
+        # it for Node.text and predicates of queries, which crash when they get anything but bytes.
+        return _copied(content, offset) if parsing else content[offset:]
+
+    try:  # the progress callback needs a read callback
+        return parser.parse(read, progress_callback=stop)
     except ValueError:
         parser.reset()  # else the next file would be taken for the rest of this one
         if not over:
             raise
         raise SlowFileError(f"{len(content)} bytes take the {language} parser more than {seconds:.3g} s") from None
+    finally:
+        parsing = False
 
 
 def captures(language: str, query: str, tree: "Tree") -> "dict[str, list[Node]]":

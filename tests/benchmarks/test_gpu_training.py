@@ -11,6 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "training.py"
 
 
+@pytest.mark.slow
 def test_a_dry_run_makes_a_step_of_every_system_that_is_installed(tmp_path):
     pytest.importorskip("triton")
     child = subprocess.run([sys.executable, SCRIPT, "--dry-run", "--json", tmp_path / "out.json"], capture_output=True,

@@ -54,12 +54,14 @@ def check_tensor_core_loop(found, instruction, spills=0, replicas=1):
     assert loop.get("SHF", 0) + loop.get("PRMT", 0) <= 8
 
 
-@pytest.mark.parametrize(("k", "residual"), [(8192, False), (6912, True)], ids=["even", "masked"])
+@pytest.mark.parametrize(("k", "residual"), [pytest.param(8192, False, marks=pytest.mark.slow), (6912, True)],
+                         ids=["even", "masked"])
 def test_small_batches_unpack_with_masks_alone_on_hopper(k, residual):
     found = compiled("small_batch", 64, 16, 128, 4, 4, k=k, residual=residual)
     check_tensor_core_loop(found | {"unpacked": found["weights"]}, "IGMMA")
 
 
+@pytest.mark.slow
 def test_gemv_is_dp4a_behind_masks_and_wide_loads():
     found = compiled("gemv", 4, 1, 128, 1, 2)
     assert found["spills"] == 0
@@ -94,6 +96,7 @@ def test_the_same_holds_on_ampere(kernel, bn, bm, bk, warps):
     check_tensor_core_loop(found | {"unpacked": unpacked}, "IMMA", replicas=4)
 
 
+@pytest.mark.slow
 def test_no_multiplication_and_addition_of_the_quantisation_become_one():
     """x * s + 1.5 * 2^23 rounded once could be another code; only divisions and roots may have fused instructions."""
     program = """

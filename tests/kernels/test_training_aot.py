@@ -16,6 +16,7 @@ TENSOR_CORES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [90, 80])
 def test_products_run_on_tensor_cores_and_nothing_spills(capability, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -8,6 +8,10 @@ from pathlib import Path
 # busy machine. Tests of threads ask for them by number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Triton's interpreter runs the kernels of tests/kernels on CPU tensors. It has to be chosen before anything imports
+# Triton, and torch does that when it is asked for a compiler.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,11 +1,7 @@
-"""Triton's interpreter runs the kernels of these tests on CPU tensors; it has to be chosen before they are imported."""
-
-import os
+"""Triton's interpreter runs the kernels of these tests on CPU tensors; the conftest above chooses it."""
 
 import pytest
 from hypothesis import settings
-
-os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A slow machine is no failure: no time limit for a single example.
 settings.register_profile("tritwise", deadline=None)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux, where CI runs this")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "training.py"
 
 
 @pytest.mark.slow
 def test_a_dry_run_makes_a_step_of_every_system_that_is_installed(tmp_path):
-    pytest.importorskip("triton")
     child = subprocess.run([sys.executable, SCRIPT, "--dry-run", "--json", tmp_path / "out.json"], capture_output=True,
                            text=True, check=False, env=os.environ | {"TRITON_INTERPRET": "1"})
     assert child.returncode == 0, child.stderr
@@ -28,10 +28,7 @@ def test_a_dry_run_makes_a_step_of_every_system_that_is_installed(tmp_path):
 
 
 def test_without_a_gpu_nothing_is_measured(tmp_path):
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    pytest.importorskip("triton")
-    child = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    child = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False,
+                           env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
     assert child.returncode == 1
     assert "no GPU: --dry-run goes through the code without one" in child.stderr

@@ -1,5 +1,7 @@
 """Triton's interpreter runs the kernels of these tests on CPU tensors; the conftest above chooses it."""
 
+import sys
+
 import pytest
 from hypothesis import settings
 
@@ -9,12 +11,8 @@ settings.load_profile("tritwise")
 
 
 def pytest_ignore_collect(collection_path):
-    """Without Triton there is nothing to test here."""
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return True if collection_path.suffix == ".py" else None
-    return None
+    """Triton is for Linux, where CI runs all of this."""
+    return True if sys.platform != "linux" and collection_path.suffix == ".py" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,14 +19,17 @@ def queries(n, heads, head_dim, seed=3):
     return torch.randn(n, heads, head_dim, generator=torch.Generator().manual_seed(seed))
 
 
-def check(out, q, layer, tables, slots, positions):
+def rows_off(out, q, layer, tables, slots, positions):
+    """Rows of attention that are further from the exact one than the bound, or whose bound says nothing."""
+    off = []
     exact = attend_twin(q, layer, tables, torch.tensor(slots), torch.tensor(positions))
     for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
         keys, values = cached(layer, tables[slot], position + 1)
         bound = output_error(q[row].double(), keys, values, layer.type)
         error = (out[row].double() - exact[row]).abs().max().item()
-        assert error <= bound, (row, error, bound)
-        assert bound < 0.12 * values.abs().max()  # the bound says something
+        if not error <= bound < 0.12 * values.abs().max():
+            off.append((row, error, bound))
+    return off
 
 
 @pytest.mark.parametrize("cache_type", CACHE_TYPES)
@@ -38,7 +41,7 @@ def test_ragged_rows_are_within_the_bound_of_exact_attention(cache_type, heads, 
     # Two rows that decode, and the end of a prompt.
     slots, positions = [0, 1, 2, 2, 2], [0, 63, 297, 298, 299]
     q = queries(5, heads, head_dim)
-    check(attended(q, layer, tables, slots, positions), q, layer, tables, slots, positions)
+    assert rows_off(attended(q, layer, tables, slots, positions), q, layer, tables, slots, positions) == []
 
 
 @pytest.mark.parametrize("cache_type", CACHE_TYPES)
@@ -77,7 +80,7 @@ def test_the_page_size_and_shared_pages_never_change_a_bit():
     small = filled_cache("int8", kv_heads=2, head_dim=64, pages=12, page_tokens=16)
     tables = torch.tensor([[3, 7, 1, 9, 4, 5], [3, 7, 1, 9, 0, 11]], dtype=torch.int32)  # 64 positions are shared
     out = attended(q, small, tables, [0, 1], [90, 70])
-    check(out, q, small, tables, [0, 1], [90, 70])
+    assert rows_off(out, q, small, tables, [0, 1], [90, 70]) == []
     large = filled_cache("int8", kv_heads=2, head_dim=64, pages=4, page_tokens=64)
     for row in range(2):
         for i, page in enumerate(tables[row].tolist()):

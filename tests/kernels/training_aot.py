@@ -4,46 +4,22 @@
 """
 
 import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
-
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from tritwise.kernels import training, training_products
+from tritwise.kernels.aot import machine_code
 
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 N, K = 3200, 3200
 
 
 def compiled(kernel, types: dict[str, str], constants: dict, warps: int = 4, stages: int = 3) -> dict:
-    signature = {name: "constexpr" if name in constants else types[name] for name in kernel.arg_names}
-    # Pointers and sizes as a launch specialises them: divisible by 16.
-    aligned = {(at,): [["tt.divisibility", 16]] for at, name in enumerate(kernel.arg_names)
-               if name not in constants and (types[name].startswith("*") or name in ("N", "K", "TOTAL", "count"))}
-    source = ASTSource(kernel, signature, {(kernel.arg_names.index(n),): v for n, v in constants.items()}, aligned)
-    made = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32),
-                          options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": False})
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(made.asm["cubin"])
-        path = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}"}
-        sass = subprocess.run([TOOLS / "cuobjdump", "-sass", cubin], capture_output=True, text=True, check=True,
-                              env=path).stdout
-        usage = subprocess.run([TOOLS / "cuobjdump", "-res-usage", cubin], capture_output=True, text=True, check=True,
-                               env=path).stdout
-    names = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.a-z]*)", sass)
-    return {"spills": sum(name.startswith(("LDL", "STL")) for name in names),
-            "tensor": sorted({name for name in names if re.match(r"(IGMMA|HGMMA|IMMA|HMMA)", name)}),
-            "loads": sorted({name for name in names if name.startswith(("LDG", "LDGSTS"))}),
-            "int8_to_float": sum(name.startswith(("I2F", "I2FP")) for name in names),
-            "instructions": len(names), "shared": made.metadata.shared,
-            "registers": int(re.search(r"REG:(\d+)", usage)[1])}
+    code = machine_code(kernel, types, constants, capability=int(sys.argv[1]), warps=warps, stages=stages,
+                        sixteens=("N", "K", "TOTAL", "count"))
+    names = {name for _, name, _ in code.instructions}
+    return {"spills": code.count("LDL|STL"), "shared": code.shared,
+            "tensor": sorted(name for name in names if re.match("IGMMA|HGMMA|IMMA|HMMA", name)),
+            "loads": sorted(name for name in names if name.startswith("LDG"))}
 
 
 def tiles(of: dict[str, int]) -> tuple[dict[str, int], int, int]:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +55,10 @@ class MachineCode:
 
 
 def machine_code(kernel, arguments: dict, constants: dict, *, capability: int = 90, warps: int = 4,
-                 stages: int = 3) -> MachineCode:
+                 stages: int = 3, sixteens: Collection[str] = ("K", "K4", "N")) -> MachineCode:
     """A kernel's machine code for a compute capability (80, 90).
 
-    `arguments` gives Triton's type of each argument ("*i8", "i32"); pointers and the arguments named K, K4 and N are
+    `arguments` gives Triton's type of each argument ("*i8", "i32"); pointers and the arguments named in `sixteens` are
     compiled as divisible by 16, as the launch specialises them for our shapes. Raises TritwiseError under the
     interpreter, which replaces the kernels by Python functions.
     """
@@ -69,7 +70,7 @@ def machine_code(kernel, arguments: dict, constants: dict, *, capability: int = 
         raise TritwiseError("there is nothing to compile under Triton's interpreter", fix="unset TRITON_INTERPRET")
     signature = {name: "constexpr" if name in constants else arguments[name] for name in kernel.arg_names}
     places = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names)
-              if name not in constants and (arguments[name].startswith("*") or name in ("K", "K4", "N"))}
+              if name not in constants and (arguments[name].startswith("*") or name in sixteens)}
     source = ASTSource(kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()},
                        places)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32),

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from test_loop import corpus, losses, recipe_of  # noqa: F401  (corpus is a fixture)
 
 from tritwise import TritwiseError
+from tritwise.cli.commands.train import train as command
 from tritwise.kernels.training_twins import pack_codes, unpack_codes
 from tritwise.model.bitlinear import quantise_weight
 from tritwise.train import latest_checkpoint, train
 from tritwise.train.parallel import check_shardable
-from tritwise.train.ranks import Ranks, micro_batch_size
+from tritwise.train.ranks import Ranks, join_ranks, micro_batch_size
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
 
@@ -161,3 +162,15 @@ def test_a_model_with_experts_is_refused_on_several_ranks(corpus):  # noqa: F811
     model.config = model.config.with_changes(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
     with pytest.raises(TritwiseError, match="experts cannot be trained on several ranks"):
         check_shardable(model)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TritwiseError, match="no CUDA device") as caught:
+        join_ranks("cuda")
+    assert "--device cpu" in caught.value.fix
+
+
+def test_the_command_line_asks_for_data_where_it_trains_on_a_gpu(tmp_path):
+    with pytest.raises(TritwiseError, match="--device cuda needs --data and --out"):
+        command(tmp_path / "recipe.toml", variant="ternary", device="cuda")

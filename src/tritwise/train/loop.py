@@ -26,7 +26,7 @@ from tritwise.model import Decoder
 from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from tritwise.train.evaluate import held_out_bits_per_byte
 from tritwise.train.mixes import MixedOrder, SourceUse, mix_key, open_order, repeated, source_use
-from tritwise.train.ranks import Ranks, join_ranks, mean_over_ranks, micro_batch_size
+from tritwise.train.ranks import Device, Ranks, join_ranks, mean_over_ranks, micro_batch_size
 from tritwise.train.schedule import learning_rate, weight_decay
 from tritwise.train.start import load_weights, start_key, started_config
 
@@ -147,7 +147,7 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
 
 
 def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: int | None = None,
-          threads: int | None = None) -> Path:
+          threads: int | None = None, device: Device = "cpu") -> Path:
     """Train one variant of a recipe, from `out`'s newest checkpoint on if there is one; returns the final checkpoint.
 
     Under torchrun all ranks call this: weights are sharded (`parallel`), each rank sees its share of every batch, and
@@ -156,7 +156,7 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     interruption would. On the CPU in float32 with the same number of threads, an interrupted run repeats an
     uninterrupted one bit for bit. Raises TritwiseError when the loss is not finite, Interrupted after Ctrl-C.
     """
-    ranks = join_ranks()
+    ranks = join_ranks(device)
     micro_batch_size(recipe.train, ranks)  # before anything is read
     order, tokenizer_hash = open_order(recipe, data)
     use: list[SourceUse] = []
@@ -171,8 +171,8 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     config, start = recipe.model_config_of(variant), recipe.variants[variant].start
     if start is not None:
         config = started_config(config, Path(start))
-    device = f"cuda:{ranks.local_rank}" if torch.cuda.is_available() else "cpu"
-    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, device)).to(device)
+    place = f"cuda:{ranks.local_rank}" if device == "cuda" else "cpu"
+    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, place)).to(place)
     optimizer = make_optimizer(model, train_recipe)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = latest_checkpoint(out)
@@ -194,7 +194,7 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
         from tritwise.train.parallel import shard_with_optimizer, whole_tensor
 
         optimizer = shard_with_optimizer(model, optimizer, lambda shards: make_optimizer(shards, train_recipe),
-                                         device.partition(":")[0])
+                                         device)
         gather = {"whole": whole_tensor, "write": ranks.first}
     tokens_a_step = train_recipe.batch_size * train_recipe.sequence_length
     end = min(train_recipe.steps, stop_after or train_recipe.steps)
@@ -214,7 +214,7 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
                 for group in optimizer.param_groups:
                     group["lr"], group["weight_decay"] = rate, decay if group["decays"] else 0.0
                 batch = order.batch(step - 1, train_recipe.batch_size, rank=ranks.rank, world=ranks.world)
-                batch = torch.from_numpy(batch).to(device)
+                batch = torch.from_numpy(batch).to(place)
                 loss, norm = _optimizer_step(model, optimizer, batch, train_recipe, step, ranks)
                 seconds = time.perf_counter() - began
                 speed = tokens_a_step / seconds

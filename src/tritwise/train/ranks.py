@@ -1,12 +1,16 @@
 """The processes of a training, as torchrun starts them. What several of them share is in `parallel`."""
 
+import importlib.util
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import TrainRecipe
+
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,23 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def join_ranks() -> Ranks:
-    """The ranks that torchrun started, connected; a single process without it."""
+def join_ranks(device: Device = "cpu") -> Ranks:
+    """The ranks that torchrun started, connected; a single process without it. Raises TritwiseError without the device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TritwiseError("there is no CUDA device here", why=f"torch {torch.__version__} finds none",
+                            fix="--device cpu, or a build of torch with CUDA on a machine with a GPU")
+    if device == "cuda" and importlib.util.find_spec("triton") is None:
+        raise TritwiseError("training on a GPU needs Triton", why="BitLinear's kernels are written in it",
+                            fix="pip install 'tritwise[gpu]'")
     if world_size() == 1:
         return Ranks()
     import torch.distributed as dist
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     local = os.environ.get("LOCAL_RANK", dist.get_rank()), os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size())
     return Ranks(dist.get_rank(), dist.get_world_size(), *map(int, local))
 

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tritwise.config import ModelConfig
 from tritwise.config.tokens import SPECIAL_TOKENS
 from tritwise.engine.backend import BackendInfo, Batch, Output
+from tritwise.engine.sampling import Sampler, Sampling
 
 CORPUS = ["def add(a, b):\n    return a + b\n", "for i in range(10):\n    print(i)\n",
           "class Größe:\n    'naïve café, 漢字 and 😀'\n"] * 4
@@ -90,10 +91,14 @@ class FakeBackend:
         self.batches: list[Batch] = []
         self.info = BackendInfo("fake", "numpy", "stored", 1, 0, 0, 0, 0)
         self.before_forward = lambda batch: None
+        self.draws_by: set[Sampling] | None = None
 
     def logits_after(self, tokens: list[int]) -> np.ndarray:
         seed = zlib.crc32(np.array(tokens, dtype=np.int32).tobytes())
         return np.random.default_rng(seed).normal(0, 3, self.vocab_size).astype(np.float32)
+
+    def draws(self, how: Sampling) -> bool:
+        return self.draws_by is not None and how in self.draws_by
 
     def forward(self, batch: Batch) -> Output:
         self.before_forward(batch)
@@ -109,8 +114,10 @@ class FakeBackend:
         wanted = [self.logits_after(rows[row]) for row in batch.logits_for]
         candidates = [self.logits_after(rows[row]) for row in batch.best_for]
         best = [int(logits.argmax()) if np.isfinite(logits.max()) else -1 for logits in candidates]
+        drawn = [Sampler(how).draw(self.logits_after(rows[row]), len(rows[row]))
+                 for row, how in zip(batch.draw_for, batch.how, strict=True)]
         return Output(np.array(wanted, dtype=np.float32).reshape(len(wanted), self.vocab_size),
-                      np.array(best, dtype=np.int32))
+                      np.array(best, dtype=np.int32), np.array(drawn, dtype=np.int32))
 
     def close(self) -> None:
         self.cache = None

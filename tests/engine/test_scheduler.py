@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritwise.common.errors import TritwiseError
-from tritwise.engine import Model
+from tritwise.engine import Model, NgramSpeculation, Sampling
 
 TOKENIZER = byte_level_tokenizer()
 
@@ -196,3 +196,30 @@ def test_closing_ends_what_runs_with_an_error_and_refuses_more():
     with pytest.raises(TritwiseError, match="closed"):
         model.generate([5])
     model.close()
+
+
+def test_a_backend_that_draws_is_asked_for_tokens_and_gives_the_same_ones():
+    """Beside a greedy sequence and one whose settings it does not take; a draft is checked with drawn tokens, too."""
+    drawn, other = Sampling(temperature=0.8, seed=3), Sampling(temperature=0.8, seed=4)
+    prompts = [[5, 6, 7, 5, 6], list(range(20, 31)), [9] * 7]
+    works = [(prompts[0], {}), (prompts[1], {"temperature": 0.8, "seed": 3}),
+             (prompts[2], {"temperature": 0.8, "seed": 4})]
+    expected = [alone(prompt, max_tokens=12, **settings).token_ids for prompt, settings in works]
+    model = fake_model()
+    model.backend.draws_by = {drawn}
+    generations = [model._generation(prompt, max_tokens=12, speculation=NgramSpeculation(adaptive=False), **settings)
+                   for prompt, settings in works]
+    for work in generations:
+        model._scheduler.submit(work)
+    for work in generations:
+        model._scheduler.finish(work)
+    assert [work.completion().token_ids for work in generations] == expected
+    batches = model.backend.batches
+    assert {how for batch in batches for how in batch.how} == {drawn}
+    assert sum(len(batch.draw_for) for batch in batches) >= 12
+    assert other not in {how for batch in batches for how in batch.how}
+    masked = model._generation(prompts[1], max_tokens=2, logprobs=1, temperature=0.8, seed=3)
+    before = len(batches)
+    model._scheduler.submit(masked)
+    model._scheduler.finish(masked)
+    assert not any(len(batch.draw_for) for batch in batches[before:])  # its log-probabilities need the logits

@@ -8,6 +8,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tritwise.engine.sampling import Sampling
+
+
+def _none() -> NDArray[np.int32]:
+    return np.empty(0, dtype=np.int32)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -16,25 +22,30 @@ class Batch:
     `tokens`, `slots`, `positions` are int32 [n]: row i is token `tokens[i]` of the sequence in cache slot `slots[i]`
     at `positions[i]`. The rows of one slot stand in ascending order of position and continue what the slot holds;
     a smaller first position rewinds it. `logits_for` is int32 [m]: the rows whose logits are wanted. `best_for` is
-    int32 [b]: the rows of which only the most likely id is wanted, which is cheaper.
+    int32 [b]: the rows of which only the most likely id is wanted, which is cheaper. `draw_for` is int32 [d]: the rows
+    of which the next token is wanted, drawn by the settings `how` of each; only for those that `Backend.draws` takes.
     """
 
     tokens: NDArray[np.int32]
     slots: NDArray[np.int32]
     positions: NDArray[np.int32]
     logits_for: NDArray[np.int32]
-    best_for: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    best_for: NDArray[np.int32] = field(default_factory=_none)
+    draw_for: NDArray[np.int32] = field(default_factory=_none)
+    how: tuple[Sampling, ...] = ()
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a step gives: `logits` float32 [m, vocab] for `logits_for`, `best` int32 [b] for `best_for`.
+    """What a step gives: `logits` float32 [m, vocab] for `logits_for`, `best` int32 [b] and `drawn` int32 [d] alike.
 
-    `best` is the lowest id among equal largest logits, and -1 where the largest logit is NaN or infinite.
+    `best` is the lowest id among equal largest logits, `drawn` the token that `Sampler.draw` gives for the position
+    behind the row; both are -1 where the largest logit is NaN or infinite.
     """
 
     logits: NDArray[np.float32]
     best: NDArray[np.int32]
+    drawn: NDArray[np.int32] = field(default_factory=_none)
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,12 @@ class Backend(Protocol):
     @property
     def info(self) -> BackendInfo: ...
 
+    def draws(self, how: Sampling) -> bool:
+        """Whether it draws tokens by these settings itself (`Batch.draw_for`), which saves carrying logits about."""
+        ...
+
     def forward(self, batch: Batch) -> Output:
-        """The logits of the rows in `batch.logits_for`, the most likely ids of those in `batch.best_for`."""
+        """Logits, most likely ids and drawn tokens, as the batch asks."""
         ...
 
     def close(self) -> None: ...

@@ -9,15 +9,13 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.engine.backend import BackendInfo, Batch, Output, available_cores
 from tritwise.engine.native import native
+from tritwise.engine.sampling import Sampling
+from tritwise.engine.sizes import cache_sizes
 from tritwise.formats import FileTensor, GGUFCodes, TernaryTensor
 
 Weight = TernaryTensor | GGUFCodes | NDArray | FileTensor
 HEADS = ("int8", "int4", "f16", "stored")
 CACHE_TYPES = ("f16", "f32", "int8", "int4")
-# Full sequences that the cache has room for when `cache_tokens` is not given.
-_FULL_SEQUENCES = 4
-# Finished sequences at most whose beginnings stay in the cache.
-_PARKED = 256
 
 
 def kernels() -> list[str]:
@@ -30,7 +28,8 @@ def release_unused_memory() -> None:
     native().release_unused_memory()
 
 
-def _unpacked(codes: GGUFCodes, threads: int) -> TernaryTensor:
+def unpacked(codes: GGUFCodes, threads: int) -> TernaryTensor:
+    """What a GGUF file holds of a ternary weight, unpacked by the core. Raises TritwiseError for impossible values."""
     try:
         packed = native().unpack_gguf(codes.type, codes.data, *codes.shape, codes.head_dim, threads)
     except ValueError:
@@ -85,36 +84,17 @@ class CpuBackend:
         if cache_type not in CACHE_TYPES:
             raise TritwiseError(f"there is no cache type {cache_type!r}",
                                 why=f"the choices are {', '.join(CACHE_TYPES)}")
-        if context is None:
-            context = config.max_position_embeddings if cache_tokens is None else min(
-                cache_tokens, config.max_position_embeddings)
-        self.context = context
-        self.slots = slots
-        self.vocab_size = config.vocab_size
         threads = available_cores() if threads is None else threads
-        whole = cache_tokens is None
-        cache_tokens = min(slots, _FULL_SEQUENCES) * self.context if cache_tokens is None else cache_tokens
-        sizes = (("threads", threads), ("slots", slots), ("context", self.context), ("cache_tokens", cache_tokens))
-        for name, value in sizes:
-            if value < 1:
-                raise TritwiseError(f"{name} is {value}", why="at least 1 is needed")
-        if self.context > config.longest_context:
-            raise TritwiseError(f"the context cannot be {self.context} tokens long",
-                                why=f"the model knows {config.longest_context} positions",
-                                fix="stretch them: rope_scaling={'rope_type': 'yarn'}, or --rope-scaling yarn")
-        if cache_tokens < self.context:
-            raise TritwiseError(f"a sequence of {self.context} tokens does not fit into a cache of {cache_tokens}",
-                                why="the cache has to hold one full sequence",
-                                fix=f"set cache_tokens to {self.context} or more, or context to {cache_tokens} or less")
-        pages = -(-cache_tokens // core.page_positions)
-        if whole:  # each of them in pages of its own
-            pages = min(slots, _FULL_SEQUENCES) * -(-self.context // core.page_positions)
-        rows = slots + min(pages, _PARKED)
+        if threads < 1:
+            raise TritwiseError(f"threads is {threads}", why="at least 1 is needed")
+        sizes = cache_sizes(config, slots=slots, context=context, cache_tokens=cache_tokens,
+                            page_tokens=core.page_positions)
+        self.slots, self.context, self.vocab_size = slots, sizes.context, config.vocab_size
         rotary = config.rotary()
         try:
             self._model = core.Model(config.model_dump(), threads=threads, kernel=kernel, head=head,
-                                     head_pass=head_pass, slots=rows, context=self.context,
-                                     cache_type=cache_type, pages=pages,
+                                     head_pass=head_pass, slots=sizes.rows, context=sizes.context,
+                                     cache_type=cache_type, pages=sizes.pages,
                                      inverse_frequencies=rotary.inverse_frequencies,
                                      rope_factor=rotary.attention_factor)
             files = {}
@@ -128,7 +108,7 @@ class CpuBackend:
             self._model.finish()
         except (ValueError, IndexError) as error:
             raise TritwiseError("the weights do not make a model", why=str(error)) from None
-        self.cache = _NativeCache(self._model, rows, self.context)
+        self.cache = _NativeCache(self._model, sizes.rows, sizes.context)
         self.info = BackendInfo(
             backend="cpu", kernel=self._model.kernel, head=self._model.head, threads=self._model.threads,
             weight_bytes=self._model.weight_bytes, weight_bytes_per_token=self._model.weight_bytes_per_token,
@@ -154,7 +134,7 @@ class CpuBackend:
 
     def _set(self, name: str, tensor: TernaryTensor | GGUFCodes | NDArray, threads: int) -> None:
         if isinstance(tensor, GGUFCodes):
-            tensor = _unpacked(tensor, threads)
+            tensor = unpacked(tensor, threads)
         if isinstance(tensor, TernaryTensor):
             scales = tensor.scales if tensor.scales.size == 1 else tensor.row_scales()
             self._model.set_ternary(name, tensor.packed, tensor.shape[0], scales)
@@ -174,6 +154,10 @@ class CpuBackend:
             if refused is not None:
                 refused.refuse()
             raise
+
+    def draws(self, how: Sampling) -> bool:
+        """Never: logits are in memory that the sampler reads at once."""
+        return False
 
     def forward(self, batch: Batch) -> Output:
         """Logits and most likely ids as `batch` asks; other threads run Python meanwhile.

@@ -7,7 +7,7 @@ import numpy as np
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine.backend import Backend, Batch
-from tritwise.engine.sampling import History, Sampler, Sampling, checked_best
+from tritwise.engine.sampling import History, Sampler, Sampling, checked_token
 from tritwise.engine.speculation import Drafter, Speculation
 
 # Lengths of the token runs that are looked up, longest first.
@@ -193,7 +193,7 @@ class DraftModel(Speculation):
                        [] if sampler else last)
             output = self.backend.forward(Batch(*(np.array(column, dtype=np.int32) for column in columns)))
         position = start + len(tokens)
-        token = (checked_best(int(output.best[0]), position) if sampler is None
+        token = (checked_token(int(output.best[0]), position) if sampler is None
                  else sampler.draw(output.logits[0], position, history))
         seconds = time.perf_counter() - began
         if len(tokens) <= 2:

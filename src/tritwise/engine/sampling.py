@@ -131,8 +131,8 @@ def _not_numbers(position: int) -> TritwiseError:
                          fix="check the weights with: tritwise inspect MODEL")
 
 
-def checked_best(token: int, position: int) -> int:
-    """The greedy token for `position` as a backend found it. Raises TritwiseError for -1, as `sample` does."""
+def checked_token(token: int, position: int) -> int:
+    """The token for `position` as a backend found or drew it. Raises TritwiseError for -1, as `sample` does."""
     if token < 0:
         raise _not_numbers(position)
     return token

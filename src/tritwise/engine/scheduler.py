@@ -31,7 +31,7 @@ def _closed_error() -> TritwiseError:
 
 @dataclass
 class Part:
-    """What one sequence has in a step: its ids [start, stop) and then its draft; logits are wanted from `first` on."""
+    """What one sequence has in a step: its ids [start, stop) and then its draft; answers are wanted from `first` on."""
 
     slot: int
     sequence: Sequence
@@ -39,6 +39,7 @@ class Part:
     stop: int
     first: int
     decodes: bool
+    answer: str = "logits"
 
     @property
     def end(self) -> int:
@@ -123,17 +124,21 @@ class Scheduler:
             return
         outlook = self._draft(parts)
         parts = self._make_room([part for part in parts if not part.sequence.finished])
-        tokens, slots, positions, wanted, best = [], [], [], [], []
+        if not parts:
+            return
+        tokens, slots, positions, how = [], [], [], []
+        asked = {"logits": [], "best": [], "drawn": []}
         for part in parts:
             sequence, count, row = part.sequence, part.end - part.start, len(tokens)
             tokens += sequence.ids[part.start:part.stop] + sequence.draft
             slots += [part.slot] * count
             positions += range(part.start, part.end)
-            rows = best if sequence.only_best else wanted
-            rows += range(row + part.first - part.start, row + count)
-        if not parts:
-            return
-        batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, wanted, best)))
+            part.answer = self._answer(sequence)
+            asked[part.answer] += range(row + part.first - part.start, row + count)
+            if part.answer == "drawn":
+                how += [sequence.drawn_by] * (part.end - part.first)
+        batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, *asked.values())),
+                      tuple(how))
         began = time.perf_counter()
         try:
             output = self._backend.forward(batch)
@@ -146,15 +151,15 @@ class Scheduler:
         without = self._costs.seconds(len(tokens) - drafted)
         extra = 0.0 if without is None else max(0.0, seconds - without)
         self._costs.record(len(tokens), seconds)
-        row, best_row = 0, 0
+        given = dict.fromkeys(asked, 0)  # rows of each kind that were handed out
         for part in parts:
             sequence, count = part.sequence, part.end - part.first
-            begin = best_row if sequence.only_best else row
+            begin = given[part.answer]
+            given[part.answer] += count
+            answer = getattr(output, part.answer)[begin:begin + count]
             try:
-                if count and sequence.only_best:
-                    sequence.take_best(part.first, output.best[begin:begin + count])
-                elif count:
-                    sequence.take(part.first, output.logits[begin:begin + count])
+                if count:
+                    (sequence.take if part.answer == "logits" else sequence.take_tokens)(part.first, answer)
                 if part.decodes:
                     sequence.learn(extra * len(sequence.draft) / max(1, drafted), outlook)
                 # Of a draft, the cache holds what was drawn; behind the last token drawn nothing is cached yet.
@@ -168,10 +173,13 @@ class Scheduler:
             except BaseException as interrupt:  # this one is half changed; the others repeat the step
                 self._fail(sequence, interrupt)
                 raise
-            if sequence.only_best:
-                best_row += count
-            else:
-                row += count
+
+    def _answer(self, sequence: Sequence) -> str:
+        """What of `Output` serves this sequence with the least work."""
+        if sequence.only_best:
+            return "best"
+        how = sequence.drawn_by
+        return "drawn" if how is not None and self._backend.draws(how) else "logits"
 
     def _draft(self, parts: list[Part]) -> Outlook | None:
         """Ask the decoding sequences for guesses, in turn; each knows what those before it added."""

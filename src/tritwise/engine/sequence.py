@@ -16,7 +16,7 @@ from tritwise.engine.sampling import (
     Sampler,
     Sampling,
     TokenLogprob,
-    checked_best,
+    checked_token,
     log_probability,
     mask_words,
 )
@@ -78,18 +78,25 @@ class Sequence(ABC):
 
     @property
     def only_best(self) -> bool:
-        """Whether the most likely ids are enough. A class that says so has `take_best`, called instead of `take`:
-
-        take_best(start, best) receives the ids int32 [m] with the largest logits after each of start..start+m; -1
-        where they are not numbers.
-        """
+        """Whether the most likely ids are enough. A class that says so has `take_tokens`, called instead of `take`."""
         return False
+
+    @property
+    def drawn_by(self) -> Sampling | None:
+        """The settings, where the next token is a function of them, the logits and the position alone, else None.
+
+        `take_tokens` is called instead of `take` where a backend draws by them.
+        """
+        return None
 
     def propose(self, room: int, outlook: Outlook) -> None:  # noqa: B027 (what does not grow has nothing to guess)
         """Set `draft`, at most `room` ids, for a step in which this sequence decodes."""
 
     def learn(self, seconds: float, outlook: Outlook) -> None:  # noqa: B027
         """A step is over, and the draft has cost so much; called after `take` when the sequence decoded."""
+
+    def take_tokens(self, start: int, tokens: NDArray[np.int32]) -> None:  # noqa: B027
+        """Receive the tokens int32 [m] after each of the ids start..start+m; -1 where logits are not numbers."""
 
     @abstractmethod
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
@@ -120,6 +127,8 @@ class Generation(Sequence):
         self.pieces: list[str] = []
         self._only_best = sampling.is_argmax and constraint is None and logprobs is None
         self._sampler = Sampler(sampling) if not self._only_best else None
+        alone = constraint is None and logprobs is None and not sampling.looks_back
+        self._drawn_by = sampling if alone and not self._only_best else None
         self._history = History(prompt) if sampling.looks_back else None
         self._constraint, self._end_ids = constraint, end_ids
         self._top, self._logprobs = logprobs, None if logprobs is None else []
@@ -149,6 +158,10 @@ class Generation(Sequence):
     def only_best(self) -> bool:
         return self._only_best
 
+    @property
+    def drawn_by(self) -> Sampling | None:
+        return self._drawn_by
+
     def propose(self, room: int, outlook: Outlook) -> None:
         if self._speculator is not None:
             # A step draws one token more than there are guesses.
@@ -162,8 +175,8 @@ class Generation(Sequence):
     def take(self, start: int, logits: NDArray[np.float32]) -> None:
         self._grow(self._draw(row) for row in logits)
 
-    def take_best(self, start: int, best: NDArray[np.int32]) -> None:
-        self._grow(checked_best(token, len(self.ids)) for token in best.tolist())
+    def take_tokens(self, start: int, tokens: NDArray[np.int32]) -> None:
+        self._grow(checked_token(token, len(self.ids)) for token in tokens.tolist())
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
         constraint = self._constraint

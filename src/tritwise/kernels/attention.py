@@ -117,7 +117,8 @@ def layout_constants(cache: LayerCache, heads: int, chunk: int | None = None) ->
 
 def _check(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, out: Tensor) -> None:
     n, heads, head_dim = q.shape
-    assert q.dtype == out.dtype == torch.float32, (q.dtype, out.dtype)
+    assert q.dtype == torch.float32, q.dtype
+    assert out.dtype in (torch.float32, torch.bfloat16, torch.float16), out.dtype
     assert out.shape == q.shape, (q.shape, out.shape)
     assert (head_dim, heads % cache.kv_heads) == (cache.head_dim, 0), q.shape
     assert (tables.dtype, tables.dim()) == (torch.int32, 2), "tables are int32 [rows, pages]"
@@ -127,7 +128,7 @@ def _check(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, ou
 
 def attend(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, room: Workspace | None,
            out: Tensor) -> None:
-    """Causal attention of all rows: q float32 [n, heads, head_dim] to `out`, alike.
+    """Causal attention of all rows: q float32 [n, heads, head_dim] to `out`, alike or rounded to 16 bits.
 
     `tables` int32 [slots, most pages]: the pages of each sequence, in order. The keys and values of the rows are in the
     cache already (rotary.py). `room` is needed when a decode row has more than one chunk.

@@ -43,10 +43,10 @@ def head_values(head, dims, cosines, sines, norm, inverse_rms, wanted: tl.conste
     """Dimensions `dims` of a head, zero beyond its end; normed, and rotated where `wanted`."""
     HALF: tl.constexpr = HEAD_DIM // 2
     inside = dims < HEAD_DIM
-    x = tl.load(head + dims, mask=inside, other=0.0)
+    x = tl.load(head + dims, mask=inside, other=0.0).to(tl.float32)
     if wanted:
         partner = tl.where(dims < HALF, dims + HALF, dims - HALF)
-        y = tl.load(head + partner, mask=inside, other=0.0)
+        y = tl.load(head + partner, mask=inside, other=0.0).to(tl.float32)
         if NORM:
             x = tl.load(norm + dims, mask=inside, other=0.0) * (x * inverse_rms)
             y = tl.load(norm + partner, mask=inside, other=0.0) * (y * inverse_rms)
@@ -123,7 +123,7 @@ def rotate_head(qkv, slots, positions, tables, table_width, cosines, sines, q_no
         d = tl.arange(0, BLOCK_HEAD)
         inverse_rms = 1.0
         if NORM:
-            x = tl.load(head + d, mask=d < HEAD_DIM, other=0.0)
+            x = tl.load(head + d, mask=d < HEAD_DIM, other=0.0).to(tl.float32)
             inverse_rms = tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tl.sum(x * x, axis=0), HEAD_DIM * 1.0) + eps))
         if index < HEADS:
             x = head_values(head, d, cos, sin, q_norm, inverse_rms, True, NORM, HEAD_DIM)
@@ -143,8 +143,9 @@ def rotate_head(qkv, slots, positions, tables, table_width, cosines, sines, q_no
 def rotate_and_cache(qkv: Tensor, cache: LayerCache, tables: Tensor, slots: Tensor, positions: Tensor, cos: Tensor,
                      sin: Tensor, q: Tensor, *, q_norm: Tensor | None = None, k_norm: Tensor | None = None,
                      eps: float = 0.0) -> None:
-    """qkv float32 [n, (heads + 2 kv heads) * head_dim] to q float32 [n, heads, head_dim] and into the cache.
+    """qkv [n, (heads + 2 kv heads) * head_dim] to q float32 [n, heads, head_dim] and into the cache.
 
+    qkv is float32, or bfloat16 or float16 as dense products leave it; it is computed with in float32.
     Row i belongs to `slots[i]` (int32; -1: nothing is done) at `positions[i]`; `tables` int32 [slots, most pages] names
     the pages, which no other sequence may hold where a row writes. `cos` and `sin` as `rotary_tables` makes them.
     """
@@ -152,7 +153,8 @@ def rotate_and_cache(qkv: Tensor, cache: LayerCache, tables: Tensor, slots: Tens
     kv_heads, packed = cache.kv_heads, cache.type == "int4"
     stored = cache.width // 2 if packed else cache.width
     assert qkv.shape == (n, (heads + 2 * kv_heads) * cache.head_dim), (qkv.shape, q.shape)
-    assert qkv.dtype == q.dtype == cos.dtype == sin.dtype == torch.float32
+    assert q.dtype == cos.dtype == sin.dtype == torch.float32
+    assert qkv.dtype in (torch.float32, torch.bfloat16, torch.float16)
     assert qkv.is_contiguous()
     assert q.is_contiguous()
     assert cos.shape == sin.shape

@@ -137,3 +137,14 @@ def test_what_cannot_be_is_refused():
         pages.share(0, 1, 5)
     with pytest.raises(TritwiseError, match="0 pages"):
         PageTables(rows=1, context=1, pages=0)
+
+
+def test_a_page_is_a_slots_own_while_no_other_holds_it():
+    tables = PageTables(rows=3, context=64, pages=4, page_tokens=16)
+    tables.reserve([(0, 0, 20)])
+    tables.set_length(0, 20)
+    assert [tables.is_own(0, position) for position in (0, 19, 31, 32)] == [True, True, True, False]
+    tables.share(0, 2, 18)
+    assert not tables.is_own(0, 15)
+    tables.share(2, 2, 16)  # cut back: the second page is let go
+    assert [tables.is_own(0, position) for position in (15, 16)] == [False, True]

@@ -31,7 +31,17 @@ from tritwise.engine.speculation import Speculation
 from tritwise.engine.text import StopStrings, TextCodec, load_tokenizer
 from tritwise.formats import ChatTemplate, FileTensor, ModelDirectory, TernaryTensor, chat_template, open_model
 
-BACKENDS = {"cpu": CpuBackend}
+
+def _cuda_backend(config: ModelConfig, tensors: Iterable[Any], **settings: Any) -> Backend:
+    try:
+        from tritwise.engine.cuda import CudaBackend
+    except ImportError as error:
+        raise TritwiseError("backend=\"cuda\" needs PyTorch and Triton", why=str(error),
+                            fix="pip install 'tritwise[gpu]', or use backend=\"cpu\"") from None
+    return CudaBackend(config, tensors, **settings)
+
+
+BACKENDS: dict[str, Callable[..., Backend]] = {"cpu": CpuBackend, "cuda": _cuda_backend}
 SLOTS = 4
 PREFILL_CHUNK = 256
 AS_LOADED = "as loaded"
@@ -371,6 +381,8 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     """Open a model: a directory, a GGUF file, or a name on the Hugging Face Hub (`org/name`, `org/name@revision`,
     `org/name/file.gguf`), which is fetched once.
 
+    `backend`: "cpu", the native core, or "cuda", the kernels for NVIDIA GPUs; the integers are the same on both, floats
+    are summed in other orders.
     `threads`: the physical cores this process may use, when not given. `kernel`: the fastest of `kernels()`.
     `head`: how the output matrix is held: "int8" (8 bits with a scale a row) when not given for ternary and binary
     models, "stored" (as in the file) for dense ones; "f16", "int4" (4 bits with a scale for 32 inputs).

@@ -84,6 +84,11 @@ class PageTables:
             self.lengths[slot] = first
         return copies
 
+    def is_own(self, slot: int, position: int) -> bool:
+        """Whether a slot holds the page of this position, and no other does."""
+        held, index = self._held[slot], position // self.page_tokens
+        return index < len(held) and self._references[held[index]] == 1
+
     def set_length(self, slot: int, length: int) -> None:
         """Tell what a slot holds after its positions were written."""
         self.lengths[slot] = length

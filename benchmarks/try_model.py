@@ -2,7 +2,8 @@
 
     python benchmarks/data/fetch_packages.py benchmarks/data/order_payoff_packages.txt --out runs/packages
     tritwise data build recipes/python-small.toml --out runs/python-small/data
-    tritwise train recipes/python-small.toml --variant ternary --data runs/python-small/data --out runs/python-small/train
+    tritwise train recipes/python-small.toml --variant ternary --data runs/python-small/data \\
+        --out runs/python-small/train
     python benchmarks/try_model.py runs/python-small/train --data runs/python-small/data \\
         --infilling HumanEval-SingleLineInfilling.jsonl.gz
 
@@ -13,6 +14,7 @@ the training, and are checked. The same training gives the same bytes. What stan
 """
 
 import argparse
+import math
 import re
 import shutil
 import sys
@@ -76,8 +78,6 @@ def check_training(recipe: Recipe, variant: str, run: Path, data: Path) -> dict[
 
 def held_out(model: Model, data: Path, context: int) -> dict[str, Any]:
     """Bits a byte of the held-out files, as `tritwise run` measures them, and of xz beside it."""
-    import math
-
     from tritwise.data import load_documents, xz_bits_per_byte
     from tritwise.evaluate import bits_per_byte
     from tritwise.pipeline.tasks import scored_texts
@@ -128,10 +128,22 @@ def put_in(run: Path, data: Path, recipe_file: Path, variant: str, sources: list
         with atomic_directory(out) as partial:
             for file in sorted(model.iterdir()):
                 shutil.copy(file, partial / file.name)
-            atomic_write(partial / CARD, model_card(facts, sources, inspected.config, recipe_text(recipe_file)))
+            atomic_write(partial / CARD, model_card(facts, sources, inspected.config, recipe_text(recipe_file),
+                                                    screened(recipe, data)))
             atomic_write_json(partial / FACTS, facts.model_dump(mode="json"))
     model_path(out)
     return facts
+
+
+def screened(recipe: Recipe, data: Path) -> str:
+    """How far the training data was freed of test sets, in a sentence or two."""
+    sets = recipe.data.decontamination.sets
+    if not sets:
+        return "Nothing was done to keep test sets out of the training data."
+    funnel = {step["name"]: step["files"] for step in read_json(data / "report.json", what="a report")["funnel"]}
+    return (f"Files that hold {recipe.data.decontamination.rules.ngram} words in a row of "
+            f"{' or '.join(Path(name).name for name in sets)} were dropped from the training data: "
+            f"{funnel['screening'] - funnel['decontamination']}.")
 
 
 def recipe_text(file: Path) -> str:

@@ -17,8 +17,11 @@ tags: [code, python, fill-in-the-middle, bitnet, ternary]
 """
 
 
-def model_card(facts: Facts, sources: Sequence[Source], config: ModelConfig, recipe: str) -> str:
-    """Markdown: what it is, scores, limits, recipe, and every source with its version and licence."""
+def model_card(facts: Facts, sources: Sequence[Source], config: ModelConfig, recipe: str, screened: str) -> str:
+    """Markdown: what it is, scores, limits, recipe, and every source with its version and licence.
+
+    `screened` says how far the training data was freed of the test sets.
+    """
     training, packages = facts.training, [source for source in sources if source.package]
     library = [source for source in sources if not source.package]
     finished = "" if training.step == training.steps else (
@@ -26,30 +29,31 @@ def model_card(facts: Facts, sources: Sequence[Source], config: ModelConfig, rec
     parts = [
         _HEAD, f"# {facts.name}", finished,
         f"A ternary (BitNet b1.58) model of Python code that fills gaps: {facts.parameters:,} parameters in "
-        f"{facts.bytes:,} bytes. It comes with the package `tritwise`, where `tritwise try` runs it, and shows a pipeline "
-        "in a few megabytes. It is of no other use.\n",
+        f"{facts.bytes:,} bytes. It comes with the package `tritwise`, where `tritwise try` runs it, and shows a whole "
+        "pipeline in a few megabytes. It is of no other use.\n",
         "## Limits\n", limits(facts) + "\n",
         "It repeats what its sources are like, mistakes, biases and names included, and may write out parts of them, "
         "whose licences then hold. E-mail addresses and what looked like keys were replaced before the training by "
         "rules that find many and not all.\n",
         "## Scores\n", _table(("measure", "value"), _scores(facts)),
-        "All through the engine of the package, the same on every machine. A line counts when it is the one that was taken "
-        "out, white space around it apart; the likeliest token at each step. Programs were not run, so there is no "
-        "pass@1. The tasks' solutions and those of MBPP were taken out of the training data by their word 10-grams.\n",
+        "All through the engine of the package, the same on every machine. A line counts when it is the one that was "
+        "taken out, white space around it apart; the likeliest token at each step. Programs were not run, so there is "
+        f"no pass@1. {screened}\n",
         "## Model\n", _table(("setting", "value"), [(key, str(value)) for key, value in config.model_dump(
             mode="json", exclude_none=True).items()]),
-        f"{facts.bits_per_quantised_weight:.2f} bits a ternary weight, {100 * facts.zeros:.1f} % of them zero; embedding "
-        f"and head in bfloat16, {facts.bits_per_weight:.2f} bits a parameter in all. The directory is Hugging Face's "
-        "layout; begin with `<|fim_begin|>`, and put `<|fim_hole|>` and `<|fim_end|>` around the text behind the gap.\n",
+        f"{facts.bits_per_quantised_weight:.2f} bits a ternary weight, {100 * facts.zeros:.1f} % of them zero; "
+        f"embedding and head in bfloat16, {facts.bits_per_weight:.2f} bits a parameter in all. The directory has "
+        "Hugging Face's layout. A gap is asked for as `<|end_of_text|><|fim_begin|>` text before `<|fim_hole|>` text "
+        "behind `<|fim_end|>`.\n",
         "## Training\n",
-        f"{training.tokens:,} tokens ({training.tokens / training.data_tokens:.2f} passes over {training.data_tokens:,} "
-        f"tokens, {training.data_bytes:,} bytes, {training.files:,} files). Half of the pieces of files were turned for "
-        "filling the middle. Repeat it with benchmarks/try_model.py, whose head has the commands.\n",
+        f"{training.tokens:,} tokens ({training.tokens / training.data_tokens:.2f} passes over "
+        f"{training.data_tokens:,} tokens, {training.data_bytes:,} bytes, {training.files:,} files), a share of them "
+        "turned for filling the middle. benchmarks/try_model.py has the commands that repeat it.\n",
         f"```toml\n{recipe}\n```\n",
         "## Sources\n",
-        "Wheels of PyPI by version and hash, with the licence that their metadata state (where they state none by name, "
-        "the one of their licence file), and the standard library. Files and bytes are those that passed filters, "
-        "deduplication and screening. Held-out ones were scored on and not trained on.\n",
+        "Wheels of PyPI by version and hash, with the licence that their metadata state (where they state none by "
+        "name, the one of their licence file), and the standard library. Files and bytes are those that passed "
+        "filters, deduplication and screening. Held-out ones were scored on and not trained on.\n",
         _table(("package", "version", "licence", "files", "bytes", "used for"), _rows(packages)),
         f"The standard library of Python {training.python} (PSF-2.0), cut into its packages: "
         f"{_total(library, 'train')} trained on, {_total(library, 'held_out')} held out "

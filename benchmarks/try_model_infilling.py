@@ -12,7 +12,7 @@ from tritwise.common.files import open_regular, sha256_file
 from tritwise.common.progress import progress
 from tritwise.engine import Model
 
-# The longest of the lines has 62 tokens of a vocabulary of 4 096.
+# The longest of the lines has 53 tokens of a vocabulary of 4 096.
 MAX_TOKENS = 64
 _MOST_BYTES = 1 << 26
 _AT_ONCE = 32

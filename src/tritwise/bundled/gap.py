@@ -17,7 +17,7 @@ _BEHIND = 3
 def gap_at(text: str, line: int) -> tuple[str, str]:
     """What stands before and behind the end of a line (from 1 on), where an editor's cursor would be at its end.
 
-    A text that ends with a line end has an empty last line behind it. Raises TritwiseError for a line that is not there.
+    A text that ends with a line end has an empty line behind it. Raises TritwiseError for a line that is not there.
     """
     ends = [*(match.start() for match in _LINE_END.finditer(text)), len(text)]
     if not 1 <= line <= len(ends):

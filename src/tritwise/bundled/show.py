@@ -94,7 +94,7 @@ def limits(facts: Facts) -> str:
     return (
         f"This is a toy: {facts.parameters / 1e6:.1f} million parameters that have seen "
         f"{facts.training.tokens / 1e6:.0f} million tokens of Python. It knows what Python code looks like - "
-        "indentation, self, what often follows what - and neither facts nor algorithms: it will be wrong, invents names "
-        f"and repeats itself.{exactly} It sees {facts.context} tokens at once, about "
+        "indentation, self, what often follows what - and neither facts nor algorithms: it will be wrong, invents "
+        f"names and repeats itself.{exactly} It sees {facts.context} tokens at once, about "
         f"{facts.context * facts.training.data_bytes // facts.training.data_tokens:,} characters, was not taught to "
         "follow instructions, and knows no language but Python. Read what it writes before you use it.")

@@ -19,6 +19,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,21 +101,21 @@ def measure(model: Model, data: Path, infilling: Path | None) -> dict[str, Any]:
 
 
 def put_in(run: Path, data: Path, recipe_file: Path, variant: str, sources: list[Source], python: str,
-           infilling: Path | None, out: Path) -> Facts:
+           infilling: Path | None, out: Path, *, threads: int | None = None) -> Facts:
     """Export, measure and write the directory `out` as a whole; returns its facts."""
     from tritwise.measure.inspection import inspect_model
     from tritwise.pipeline.export import export_directory, open_source, verify_export
 
     recipe = load_recipe(recipe_file)
     training = check_training(recipe, variant, run, data)
-    training |= {"packages": sum(source.package for source in sources), "python": python}
+    training |= {"packages": sum(source.package and source.split == "train" for source in sources), "python": python}
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"
         source = open_source(run, data / "tokenizer.json")
         export_directory(source, model)
         print(verify_export(source, model), file=sys.stderr)
         inspected = inspect_model(model)
-        with load(model) as opened:
+        with load(model, threads=threads) as opened:
             scores = measure(opened, data, infilling)
         counts = [(tensor.zero, tensor.minus + tensor.zero + tensor.plus) for tensor in inspected.quantised]
         facts = Facts.model_validate({
@@ -152,7 +153,7 @@ def recipe_text(file: Path) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the training directory, with its checkpoints")
     parser.add_argument("--data", type=Path, required=True, help="the data directory of the training")
@@ -161,12 +162,13 @@ def main() -> int:
     parser.add_argument("--packages", type=Path, default=Path("benchmarks/data/order_payoff_packages.txt"))
     parser.add_argument("--wheels", type=Path, default=Path("runs/packages/wheels"))
     parser.add_argument("--infilling", type=Path, help="HumanEval-SingleLineInfilling.jsonl.gz; left out if not given")
+    parser.add_argument("--threads", type=int, help="of the engine; no score depends on them")
     parser.add_argument("--out", type=Path, default=MODEL)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         sources, python = sources_of(arguments.data, arguments.packages, arguments.wheels)
         facts = put_in(arguments.run, arguments.data, arguments.recipe, arguments.variant, sources, python,
-                       arguments.infilling, arguments.out)
+                       arguments.infilling, arguments.out, threads=arguments.threads)
     except TritwiseError as error:
         print(error, file=sys.stderr)
         return 1

@@ -57,8 +57,8 @@ def test_what_is_kept_is_nearest_to_the_gap_fits_and_is_cut_at_line_ends(codec):
         assert behind.startswith(kept_behind)
         assert len(codec.infill(kept_before, kept_behind)) <= room
         # The last line that is not empty.
-        line_fits = len(codec.encode(before[before.rfind("\n", 0, max(0, len(before) - 1)) + 1:])) <= (room - 4) * 2 // 3
-        if kept_before and kept_before != before and line_fits:
+        line = before[before.rfind("\n", 0, max(0, len(before) - 1)) + 1:]
+        if kept_before and kept_before != before and len(codec.encode(line)) <= (room - 4) * 2 // 3:
             assert before[:-len(kept_before)].endswith("\n")
         prompt = fit_prompt(codec, before, room)
         assert before.endswith(prompt)

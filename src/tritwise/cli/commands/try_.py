@@ -53,14 +53,14 @@ def try_(*, prompt: Text | None = None, suffix: Text | None = None, file: Path |
     if path:
         print(model_path())
         return
-    facts = read_facts()
+    facts, most = read_facts(), _MAX_TOKENS if max_tokens is None else max_tokens
     if file is not None:
         before, behind = gap_at(_source(file), line)
         # Behind the last text there is no gap, only an end.
-        own = Example(f"{file}, line {line}", before, behind if behind.strip() else None, max_tokens or _MAX_TOKENS)
+        own = Example(f"{file}, line {line}", before, behind if behind.strip() else None, most)
     elif own:
         text = sys.stdin.read() if prompt == "-" else prompt
-        own = Example("", text, suffix, max_tokens or _MAX_TOKENS)
+        own = Example("", text, suffix, most)
     began = time.perf_counter()
     with load(model_path(), threads=threads, kernel=kernel, slots=1) as model:
         loaded = time.perf_counter() - began

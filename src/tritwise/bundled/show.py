@@ -20,8 +20,8 @@ class Example:
     max_tokens: int
 
 
-# What anyone would type first, not chosen by what comes of it. A prompt ends before the line end that is to be written:
-# with the indentation behind it, it is one token.
+# What anyone would type first, not chosen by what comes of it. A text ends before the line end that is to be written:
+# with the indentation behind it, it is one token. So do gaps at the end of a line of a file.
 EXAMPLES = (
     Example("go on: a function by its name and docstring",
             'def read_lines(path):\n    """Return the lines of a text file."""', None, 40),
@@ -29,10 +29,9 @@ EXAMPLES = (
             'def fibonacci(n):\n    """Return the n-th Fibonacci number."""', None, 40),
     Example("fill in: an expression", "def area(width, height):\n    return ", "\n", 24),
     Example("fill in: an assignment",
-            "class Point:\n    def __init__(self, x, y):\n        ", "\n        self.y = y\n", 24),
+            "class Point:\n    def __init__(self, x, y):", "\n        self.y = y\n", 24),
     Example("fill in: the body of a loop",
-            "def count_words(text):\n    counts = {}\n    for word in text.split():\n        ",
-            "\n    return counts\n", 40),
+            "def count_words(text):\n    counts = {}\n    for word in text.split():", "\n    return counts\n", 40),
 )
 
 

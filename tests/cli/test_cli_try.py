@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import resource
 import socket
 import subprocess
 import sys
@@ -161,6 +162,13 @@ def test_on_a_terminal_what_the_model_wrote_has_a_colour_and_stands_in_its_text(
     assert "def add(a, b):" in text
     assert "return c" in text
     assert "first" not in text  # only the lines around the gap
+
+
+def test_the_show_takes_less_than_three_seconds_of_processor_time(tritwise):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert tritwise("try", "--threads", 1).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
 
 
 def test_no_network_is_asked_for_anything(capsys, monkeypatch):

@@ -3,15 +3,22 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tritwise import TritwiseError, load
 from tritwise.bundled import EXAMPLES, FACTS, MODEL, limits, model_path, read_facts, write
 from tritwise.bundled.show import middle_rate
+from tritwise.common.files import sha256_file
+from tritwise.config import load_recipe
+from tritwise.data.token_steps import recipe_hash
 from tritwise.evaluate import perplexity
 from tritwise.formats import open_model
 from tritwise.measure.inspection import inspect_model
+from tritwise.train.loop import run_key
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,17 @@ def test_the_claims_about_training_fit_each_other():
     assert facts.held_out.bits_per_byte < 8
     assert facts.infilling is None or facts.infilling.exact <= facts.infilling.tasks
     assert f"{facts.parameters / 1e6:.1f} million parameters" in limits(facts)
+
+
+def test_it_was_trained_with_the_recipe_that_is_in_the_repository():
+    facts, recipe = read_facts(), load_recipe(ROOT / "recipes" / "python-small.toml")
+    assert facts.training.recipe_hash == recipe_hash(recipe)
+    assert facts.training.run_key == run_key(recipe, "ternary", sha256_file(MODEL / "tokenizer.json"))
+    assert facts.training.steps == recipe.train.steps
+    assert facts.training.tokens == facts.training.step * recipe.train.batch_size * recipe.train.sequence_length
+    trained = recipe.model_config_of("ternary")
+    assert open_model(MODEL).config.model_dump(include={"hidden_size", "num_hidden_layers", "linear_type"}) == \
+        trained.model_dump(include={"hidden_size", "num_hidden_layers", "linear_type"})
 
 
 def test_the_card_names_every_package_with_a_licence_and_repeats_the_scores():

@@ -12,6 +12,7 @@ import pytest
 from long_builds import built
 
 from tritwise import ModelConfig, load
+from tritwise.bundled import read_facts
 from tritwise.data import train_tokenizer
 from tritwise.formats import write_model
 
@@ -33,7 +34,8 @@ def test_the_style_rules_hold():
 
 
 @pytest.mark.parametrize("module", ["tritwise", "tritwise.engine", "tritwise.evaluate", "tritwise.measure.bench",
-                                    "tritwise.pipeline.probe", "tritwise.cli.commands.generate"])
+                                    "tritwise.pipeline.probe", "tritwise.bundled", "tritwise.cli.commands.generate",
+                                    "tritwise.cli.commands.try_"])
 def test_what_runs_a_model_imports_no_training_library(module):
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -84,6 +86,11 @@ def test_the_base_package_alone_generates_the_same_text_and_has_no_pytorch(model
     command = run(binaries / "tritwise", "generate", model_directory, "--prompt", PROMPT, "--max-tokens", 16,
                   "--temperature", 0.8, "--seed", 3)
     assert command.stdout == expected + "\n"
+    # The bundled model is in the wheel, whole.
+    shown = run(binaries / "tritwise", "try", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert Path(json.loads(shown.stdout)["path"]).is_relative_to(tmp_path / "clean")
+    assert json.loads(shown.stdout)["facts"] == read_facts().model_dump(mode="json")
     # What needs more says so, with the command that installs it.
     training = run(binaries / "tritwise", "run", ROOT / "recipes" / "paper-700m.toml")
     assert training.returncode == 1

@@ -5,17 +5,26 @@ import json
 import pickle
 import random
 import re
+import tomllib
+from pathlib import Path
 
 import ahocorasick
+import pyarrow.parquet
 import pytest
 
 from tritwise.common.errors import TritwiseError
+from tritwise.common.files import sha256_file
+from tritwise.config import Recipe
 from tritwise.config.data_screening import ContaminationSettings
 from tritwise.data import contamination
 from tritwise.data.contamination import Hit, contamination_report, load_test_sets, read_test_set
 from tritwise.data.contamination.lookup import distinct_names
+from tritwise.data.corpus_steps import load_sets
 from tritwise.data.documents import Document
 from tritwise.data.words import words_of
+from tritwise.pipeline.walk import stages_of
+
+ROOT = Path(__file__).parents[2]
 
 PROBLEM = '''def count_gaps(readings: list[float], limit: float) -> int:
     """ Count the pairs of neighbouring readings that lie further apart than the given limit.
@@ -204,6 +213,53 @@ def test_any_fields_and_paragraphs_make_a_set_too(tmp_path):
     items = load_test_sets([tmp_path / "test.txt"])
     assert [(each.set, each.texts) for each in items] == [(f"{tmp_path.name}/test", ("one\ntwo",)),
                                                           (f"{tmp_path.name}/test", ("three",))]
+
+
+def test_a_directory_gives_every_set_in_it_and_passes_over_what_is_none(tmp_path):
+    row = {"question": QUESTION, "answer": "a"}
+    sets = tmp_path / "sets"
+    for place in ("gsm/test.jsonl", "b.jsonl", "gsm/.cache/c.jsonl", ".d.jsonl"):
+        (sets / place).parent.mkdir(parents=True, exist_ok=True)
+        (sets / place).write_text(json.dumps(row))
+    (sets / "z.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row, row]), sets / "c.parquet")
+    for name in ("LICENSE", "README.md", "info.json", "notes.txt"):
+        (sets / name).write_text("no set")
+    items = load_test_sets([sets])
+    assert [(each.set, each.item) for each in items] == [("b", "0"), ("c", "0"), ("c", "1"), ("gsm/test", "0"),
+                                                         ("z", "0")]
+    assert {each.texts for each in items} == {(QUESTION, "a")}
+    # A directory and a file of it: the file is read once.
+    assert load_test_sets([sets / "b.jsonl", sets]) == items
+    assert [hit.set for hit in load_sets([str(sets)], ContaminationSettings()).find(QUESTION)] == \
+        ["b", "c", "c", "gsm/test", "z"]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "info.json").write_text(json.dumps([row]))
+    with pytest.raises(TritwiseError, match=r"none holds no test set\nwhy: of a directory, files that end in \.jsonl,"):
+        load_test_sets([tmp_path / "none"])
+
+
+def test_a_recipe_is_keyed_by_the_sets_of_its_directories_and_by_nothing_else_in_them(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "a"}))
+    values = tomllib.loads((ROOT / "recipes" / "quickstart.toml").read_text())
+    values["data"]["decontamination"] = {"sets": [str(tmp_path)]}
+    recipe = Recipe.model_validate(values)
+
+    def judges():
+        return stages_of(recipe, tmp_path / "out")[0].settings["judges"]
+
+    before = judges()
+    (tmp_path / "README.md").write_text("about the set")
+    assert judges() == before == [sha256_file(tmp_path / "a.jsonl")]
+    (tmp_path / "b.parquet").write_bytes(b"anything")
+    assert len(judges()) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(40) + b"PAR1", b"\x1f\x8b\x08"])
+def test_a_damaged_parquet_file_is_refused(tmp_path, content):
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(TritwiseError, match="not readable as a test set"):
+        read_test_set(tmp_path / "x.parquet", "x")
 
 
 @pytest.mark.parametrize(("content", "why"), [

@@ -9,12 +9,14 @@ Exit status: 0 success, 1 an error the user can mend (one message, no traceback)
 
 import sys
 from collections.abc import Sequence
+from keyword import iskeyword
 
 from tritwise import __version__
 from tritwise.common.errors import Interrupted, TritwiseError
 
 # Verb, what it does, one example. They stand here, not in the commands, so that the menu imports none of those.
 COMMANDS = (
+    ("try", "let the small model in this package write", "tritwise try"),
     ("run", "walk a recipe: data, training, export, report", "tritwise run recipes/quickstart.toml"),
     ("data", "build training data, or run one stage of it", "tritwise data build recipes/quickstart.toml"),
     ("train", "train one variant of a recipe", "tritwise train recipes/quickstart.toml --variant ternary"),
@@ -34,7 +36,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def menu() -> str:
     """What `tritwise` alone prints: each verb with one example."""
-    lines = [f"tritwise {__version__}: from repositories to a 1.58-bit language model on a CPU", ""]
+    lines = [f"tritwise {__version__}: from repositories to a 1.58-bit language model on a CPU"]
     lines += [f"  {name:<12}{example}" for name, _, example in COMMANDS]
     lines += ["`tritwise --help` says what each does, `tritwise VERB --help` lists its options."]
     return "\n".join(lines)
@@ -54,7 +56,8 @@ def build_app():
     )
     for order, (name, summary, _) in enumerate(COMMANDS):
         sentence = summary[0].upper() + summary[1:] + "."
-        app.command(f"tritwise.cli.commands.{name}:{name}", name=name, help=sentence, sort_key=order)
+        python = f"{name}_" if iskeyword(name) else name
+        app.command(f"tritwise.cli.commands.{python}:{python}", name=name, help=sentence, sort_key=order)
     return app
 
 

@@ -27,7 +27,8 @@ class ScreeningRecipe(Settings):
 class DecontaminationRecipe(Settings):
     """Test sets whose parts drop a file: HumanEval, MBPP, GSM8K, MATH, or any others."""
 
-    # Files or directories of test sets, or one file that `TestSets.save` wrote. Empty: nothing is looked for.
+    # Files of test sets, directories of them (every .jsonl, .jsonl.gz and .parquet file in one), or one file that
+    # `TestSets.save` wrote. Empty: nothing is looked for.
     sets: tuple[str, ...] = ()
     rules: ContaminationSettings = ContaminationSettings()
 

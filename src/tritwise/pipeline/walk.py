@@ -91,9 +91,13 @@ def _file_key(path: str) -> str:
 def _judges(recipe: Recipe) -> list[str]:
     """The files that decide what is kept: test sets, and a quality model."""
     model = recipe.data.screening.quality_model
-    sets = [path for name in recipe.data.decontamination.sets
-            for path in (sorted(map(str, Path(name).rglob("*.*"))) if Path(name).is_dir() else [name])]
-    return [path for path in [*sets, *([model] if model else [])] if not Path(path).is_dir()]
+    if recipe.data.decontamination.sets:
+        from tritwise.data.contamination import files_of_sets
+
+        sets = [str(file) for name in recipe.data.decontamination.sets for file in files_of_sets(name)]
+    else:
+        sets = []
+    return [*sets, *([model] if model else [])]
 
 
 def _start_key(path: str) -> str:

@@ -3,18 +3,16 @@
 import sys
 from pathlib import Path
 
-from tritwise.cli.options import RopeScalingName
+from tritwise.cli.options import NO_SAMPLING, RopeScalingName, SamplingOptions
 from tritwise.cli.options import rope_scaling as scaling_of
-from tritwise.cli.output import Text, Texts
+from tritwise.cli.output import Text
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import Completion, Model, load
 
 
 def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = None, system: Text | None = None,
-             suffix: Text | None = None, max_tokens: int = 128,
-             temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, seed: int = 0,
-             repetition_penalty: float = 1.0, frequency_penalty: float = 0.0, presence_penalty: float = 0.0,
-             stop: Texts = (), speculate: str | None = None, threads: int | None = None, kernel: str | None = None,
+             suffix: Text | None = None, max_tokens: int = 128, sampling: SamplingOptions = NO_SAMPLING,
+             speculate: str | None = None, threads: int | None = None, kernel: str | None = None,
              head: str | None = None, context: int | None = None, cache_type: str = "f16",
              rope_scaling: RopeScalingName | None = None, rope_scale: float | None = None) -> None:
     """Complete a prompt, fill the gap between --prompt and --suffix, or answer --chat.
@@ -35,24 +33,6 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
         Text behind the gap that is to be filled.
     max_tokens
         The most tokens to write.
-    temperature
-        0: the likeliest token.
-    top_k
-        Of so many tokens; 0: all.
-    top_p
-        Of this much probability.
-    min_p
-        Of at least this part of the best.
-    repetition_penalty
-        Divides logits seen; 1: off.
-    frequency_penalty
-        Taken off a logit for each use.
-    presence_penalty
-        Taken off a logit once used.
-    seed
-        The same seed, the same text.
-    stop
-        End before it; repeatable.
     speculate
         ngram, or a small model's directory.
     threads
@@ -73,9 +53,7 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
     _check(prompt, chat, system, suffix)
     text = prompt if chat is None else chat
     text = sys.stdin.read() if text == "-" else text
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-                "seed": seed, "repetition_penalty": repetition_penalty, "frequency_penalty": frequency_penalty,
-                "presence_penalty": presence_penalty, "stop": stop}
+    settings = {"max_tokens": max_tokens} | sampling.settings()
     with load(model, threads=threads, kernel=kernel, head=head, context=context, cache_type=cache_type, slots=1,
               rope_scaling=scaling_of(rope_scaling, rope_scale), speculation=speculate) as opened:
         if chat is not None:

@@ -8,7 +8,7 @@
 
 from tritwise.data.contamination.index import Hit, TestSets
 from tritwise.data.contamination.report import SetContamination, contamination_report
-from tritwise.data.contamination.sources import TestItem, load_test_sets, read_test_set
+from tritwise.data.contamination.sources import TestItem, files_of_sets, load_test_sets, read_test_set
 
-__all__ = ["Hit", "SetContamination", "TestItem", "TestSets", "contamination_report", "load_test_sets",
-           "read_test_set"]
+__all__ = ["Hit", "SetContamination", "TestItem", "TestSets", "contamination_report", "files_of_sets",
+           "load_test_sets", "read_test_set"]

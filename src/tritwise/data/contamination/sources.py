@@ -14,6 +14,8 @@ from tritwise.common.errors import TritwiseError
 from tritwise.common.files import open_regular
 
 _MOST_BYTES = 1 << 28
+# What of a directory is a test set, by its name: a licence, a page about the set and a script beside it are none.
+_IN_A_DIRECTORY = (".jsonl", ".jsonl.gz", ".parquet")
 # File names that do not say which set it is.
 _SPLITS = ("test", "train", "valid", "validation", "dev")
 
@@ -73,9 +75,29 @@ _FORMATS = (
 )
 
 
+def files_of_sets(path: str | Path) -> list[Path]:
+    """The files of a directory that are test sets (.jsonl, .jsonl.gz, .parquet, at any depth), sorted; a file itself.
+
+    Hidden files and what lies in hidden folders are passed over. Raises TritwiseError for a directory with none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.name.endswith(_IN_A_DIRECTORY) and not file.is_dir()
+                   and not any(part.startswith(".") for part in file.relative_to(path).parts))
+    if not files:
+        raise TritwiseError(f"{path} holds no test set", why="of a directory, files that end in "
+                            f"{', '.join(_IN_A_DIRECTORY)} are read", fix="name a file of another ending itself")
+    return files
+
+
 def load_test_sets(paths: Iterable[Path], fields: tuple[str, ...] = ()) -> list[TestItem]:
-    """The items of several files: a set has its file's name, and its folder's where two are equal or are a split's."""
-    paths = [Path(path) for path in paths]
+    """The items of several files, and of all files of directories that are test sets (`files_of_sets`).
+
+    A set has its file's name, and its folder's where two are equal or are a split's. A file that is named twice, by
+    itself and by its directory, is read once.
+    """
+    paths = list(dict.fromkeys(file for path in paths for file in files_of_sets(path)))
     names = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path in paths]
     names = [name if names.count(name) == 1 and name not in _SPLITS else f"{path.parent.name}/{name}"
              for name, path in zip(names, paths, strict=True)]
@@ -88,24 +110,34 @@ def read_test_set(path: Path, name: str, fields: tuple[str, ...] = ()) -> list[T
     """The items of one file, which may be compressed with gzip.
 
     A `.txt` file is one item a paragraph (lines up to an empty one). Any other holds a JSON object a line, or one
-    array of objects, in a layout of HumanEval, HumanEval-X, HumanEval's infilling tasks, MultiPL-E, MBPP, MATH, GSM8K,
-    SVAMP, MAWPS or llm-foundry; or `fields` names the fields whose texts are looked for.
+    array of objects, or is a Parquet file, in a layout of HumanEval, HumanEval-X, HumanEval's infilling tasks,
+    MultiPL-E, MBPP, MATH, GSM8K, SVAMP, MAWPS or llm-foundry; or `fields` names the fields whose texts are looked for.
 
     Raises TritwiseError when the file is missing, too large, no JSON, of no known layout, or has rows of another one.
     """
     path = Path(path)
-    text = _read(path)
-    if path.name.removesuffix(".gz").endswith(".txt"):
-        paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text)]
-        items = [TestItem(name, str(number), (part,)) for number, part in enumerate(paragraphs) if part]
+    content = _read(path)
+    if path.name.endswith(".parquet"):
+        items = _items(path, name, _parquet_rows(path, content), fields)
     else:
-        items = _items(path, name, _rows(path, text), fields)
+        items = _text_items(path, name, content, fields)
     if not items:
         raise TritwiseError(f"{path} holds no test item", why="a test set was expected there")
     return items
 
 
-def _read(path: Path) -> str:
+def _text_items(path: Path, name: str, content: bytes, fields: tuple[str, ...]) -> list[TestItem]:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise TritwiseError(f"{path} is not readable as a test set", why=str(error)) from None
+    if path.name.removesuffix(".gz").endswith(".txt"):
+        paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text)]
+        return [TestItem(name, str(number), (part,)) for number, part in enumerate(paragraphs) if part]
+    return _items(path, name, _rows(path, text), fields)
+
+
+def _read(path: Path) -> bytes:
     try:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:
@@ -116,7 +148,7 @@ def _read(path: Path) -> str:
                 content = stream.read(_MOST_BYTES + 1)
             if len(content) > _MOST_BYTES:
                 raise OSError(f"it unpacks to more than {_MOST_BYTES} bytes")
-        return content.decode()
+        return content
     except FileNotFoundError:
         raise TritwiseError(f"{path} does not exist", why="a test set was expected there") from None
     except (OSError, EOFError, ValueError) as error:
@@ -134,6 +166,23 @@ def _rows(path: Path, text: str) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise TritwiseError(f"{path} is not readable as a test set", why="its rows are no JSON objects")
     return rows
+
+
+def _parquet_rows(path: Path, content: bytes) -> list[dict[str, Any]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise TritwiseError(f"reading {path} needs pyarrow", why="the base installation can run models only",
+                            fix="pip install 'tritwise[data]'") from None
+    try:
+        with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+            if (size := sum(group.total_byte_size for group in groups)) > _MOST_BYTES:
+                raise OSError(f"it unpacks to {size} bytes, more than {_MOST_BYTES}")
+            return file.read().to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise TritwiseError(f"{path} is not readable as a test set", why=str(error)) from None
 
 
 def _items(path: Path, name: str, rows: list[dict[str, Any]], fields: tuple[str, ...]) -> list[TestItem]:

@@ -203,6 +203,8 @@ def _signed(found: dict[str, Any]) -> str:
 
 def show(report: dict[str, Any]) -> str:
     """The report as Markdown."""
+    if not report["trainings"]:
+        return f"Nothing is trained yet: next is {report['next']}.\n"
     held = report["held_out"]
     lines = [f"Held-out bits a byte on {held['documents']} documents of {held['repositories']} repositories "
              f"({held['bytes']:,} bytes), scored in float32; all variants of a size saw the same tokens in the same "

@@ -105,6 +105,8 @@ def twins(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[floa
     `curves` maps a kind to {size: (tokens, bits per byte)}: a colour a kind, a line style a size. `gaps` maps a kind to
     (parameters, gap, low, high) of each size; where no kind has two, that plot is left out.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     gaps = {kind: found for kind, found in gaps.items() if len(found) > 1}
     figure, (top, *rest) = _figure(8.2, 6.4 if gaps else 4.0, rows=2 if gaps else 1,
                                    height_ratios=(3, 2) if gaps else (1,))
@@ -115,6 +117,9 @@ def twins(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[floa
             top.plot(np.asarray(tokens) / 1e6, bits, color=colours[kind], linewidth=1.6, marker="o", markersize=3.5,
                      linestyle=_LINES[sizes.index(size) % len(_LINES)], label=f"{kind}, {size}")
     top.set_xscale("log")
+    top.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    top.xaxis.set_major_formatter("{x:g}")
+    top.xaxis.set_minor_formatter(NullFormatter())
     top.set_xlabel("training tokens, millions")
     top.set_ylabel("held-out bits a byte")
     top.legend(frameon=False, labelcolor=_INK, fontsize=9)
@@ -124,6 +129,9 @@ def twins(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[floa
             axes.errorbar(x / 1e6, y, yerr=[y - low, high - y], color=colours[kind], linewidth=1.6, marker="o",
                           markersize=3.5, capsize=3, label=f"{kind} − dense")
         axes.set_xscale("log")
+        axes.set_xticks(places := sorted({point[0] / 1e6 for found in gaps.values() for point in found}),
+                        [f"{place:.2g}" for place in places])
+        axes.set_xticks([], minor=True)
         axes.set_xlabel("parameters of the blocks, millions")
         axes.set_ylabel("gap, bits a byte")
         axes.legend(frameon=False, labelcolor=_INK, fontsize=9)

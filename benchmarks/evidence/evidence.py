@@ -10,7 +10,7 @@ at its best peak, on the same tokens in the same order. Last, changes of the rec
 
 Everything is a stage in --out: what is finished is reused, a training goes on where it was stopped. After --seconds the
 work ends with a checkpoint, and the same command goes on. --report trains nothing and writes results.json, results.md
-and results.svg of what is there; they are also written after every training.
+and results.svg of what is there; they are also written after every training that is not the sweep's.
 """
 
 import argparse
@@ -73,10 +73,10 @@ def work(place: Place, kinds: tuple[str, ...], seconds: float | None) -> bool:
             print(f"{training.name}: peak {training.peak:g}, {training.tokens:,} tokens", file=sys.stderr, flush=True)
             results.train(training, deadline)
             print(f"{training.name}: {results.score(training):.4f} bits per byte", file=sys.stderr, flush=True)
-            write_report(place, results)
+            if training.kind != "sweep":
+                write_report(place, results)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        write_report(place, results)
         return False
     return True
 

@@ -12,7 +12,7 @@ from evidence_plan import DENSE, Size, Sweep, Training, next_training, search_tr
 from evidence_training import DIVERGED, FACTS, SCORES, Place, Results
 
 from tritwise.common.errors import TritwiseError
-from tritwise.common.files import atomic_write, atomic_write_json, read_json
+from tritwise.common.files import atomic_write, canonical_json, read_json
 from tritwise.common.progress import format_duration
 from tritwise.evaluate.bootstrap import Interval, interval
 from tritwise.measure.plots import binned, standalone, twins
@@ -177,7 +177,7 @@ def size_report(documents: Documents, size: Size, sweep: Sweep, done: dict[tuple
     for (variant, seed), training in sorted(done.items()):
         facts = trainings[training.name]
         row = variants.setdefault(variant, {"parameters": _parameters(facts["parameters"]), "peak": training.peak,
-                                            "tokens": facts["tokens"], "seeds": {},
+                                            "tokens": facts["tokens"], "epochs": facts["epochs"], "seeds": {},
                                             "tokens_per_parameter": facts["tokens"] / facts["parameters"]["block"]})
         row["seeds"][seed] = facts["bits_per_byte"]
     for row in variants.values():
@@ -210,14 +210,14 @@ def show(report: dict[str, Any]) -> str:
              f"({held['bytes']:,} bytes), scored in float32; all variants of a size saw the same tokens in the same "
              "order. Intervals: 95 %, bootstrap over documents and over whole repositories; they say nothing of other "
              "trainings, seeds do.", ""]
-    lines += ["| size | variant | block / all parameters | embedding and head | tokens (a block parameter) | peak | "
-              "bits a byte by seed | mean |", "|---|---|---|---|---|---|---|---|"]
+    lines += ["| size | variant | block / all parameters | embedding and head | tokens (a block parameter, epochs) | "
+              "peak | bits a byte by seed | mean |", "|---|---|---|---|---|---|---|---|"]
     for name, size in report["sizes"].items():
         for variant, row in size.get("variants", {}).items():
             counts = row["parameters"]
             lines.append(f"| {name} | {variant} | {counts['block']:,} / {counts['total']:,} ({counts['norm']:,} of "
                          f"norms) | {100 * counts['share_of_embedding_and_head']:.0f} % | {row['tokens']:,} "
-                         f"({row['tokens_per_parameter']:.1f}) | {row['peak']:g} | "
+                         f"({row['tokens_per_parameter']:.1f}, {row['epochs']:.2f}) | {row['peak']:g} | "
                          + ", ".join(f"{bits:.4f}" for bits in row["seeds"].values())
                          + f" | {row['bits_per_byte']:.4f} |")
     gaps = [(name, variant, gap) for name, size in report["sizes"].items() for variant, gap in
@@ -288,7 +288,7 @@ def write_report(place: Place, results: Results) -> str:
     """Write results.json, results.md and, when there are curves, results.svg into --out; returns the text."""
     report = make_report(place, results)
     text, plot = show(report), draw(report)
-    atomic_write_json(place.out / JSON, report)
+    atomic_write(place.out / JSON, canonical_json(report) + "\n")
     atomic_write(place.out / MARKDOWN, text)
     if plot is not None:
         atomic_write(place.out / SVG, plot)

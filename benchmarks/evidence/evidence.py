@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from evidence_plan import KINDS, Plan, Training, flops_per_token, load_plan, next_training, points_of, recipe_of
+from evidence_plan import KINDS, Plan, Score, Training, flops_per_token, load_plan, next_training, points_of, recipe_of
 from evidence_report import write_report
 from evidence_training import Deadline, Place, Results
 
@@ -29,12 +29,14 @@ from tritwise.config.recipe import load_data_recipe
 BYTES_PER_TOKEN, SCORED_TWICE = 3.5, 2
 
 
-def planned(plan: Plan) -> list[Training]:
-    """All trainings as they would be if every best peak were the middle of the grid, which then does not grow."""
+def planned(plan: Plan, finished: Score = lambda _training: None) -> list[Training]:
+    """What is left to train if every best peak that is not known yet stood in the middle of the grid."""
     middle = plan.peaks[len(plan.peaks) // 2]
     found: list[Training] = []
 
     def score(training: Training) -> float | None:
+        if (known := finished(training)) is not None:
+            return known
         if training.name not in {each.name for each in found}:
             return None
         return 1.0 + abs(training.peak - middle)
@@ -45,10 +47,10 @@ def planned(plan: Plan) -> list[Training]:
 
 
 def show_plan(place: Place, flops: float) -> str:
-    """Every training with tokens, parameters, FLOPs and seconds at `flops` a second."""
+    """What is left to train, with tokens, parameters, FLOPs and seconds at `flops` a second."""
     lines, total, cost_of_all = [f"{'training':44}{'steps':>8}{'tokens':>13}{'block':>13}{'head':>12}{'FLOPs':>10}"
                                  f"{'time':>10}"], 0.0, 0.0
-    for training in planned(place.plan):
+    for training in planned(place.plan, Results(place).score):
         recipe = recipe_of(place.plan, training, place.corpus)
         config, steps = recipe.model_config_of(training.variant), recipe.train.steps
         tokens = steps * recipe.train.batch_size * recipe.train.sequence_length
@@ -92,7 +94,7 @@ def main() -> int:
     add("--threads", type=int)
     add("--seconds", type=float, help="end after so long; the same command goes on")
     add("--only", choices=KINDS, nargs="+", default=list(KINDS))
-    add("--dry-run", action="store_true", help="list all trainings")
+    add("--dry-run", action="store_true", help="list what is left to train")
     add("--flops", type=float, default=1e11, help="FLOP/s that --dry-run counts with")
     add("--report", action="store_true", help="only write the report of what is there")
     arguments = parser.parse_args()

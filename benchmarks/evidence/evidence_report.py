@@ -145,8 +145,6 @@ def make_report(place: Place, results: Results) -> dict[str, Any]:
                 | documents.ratio(documents.bits(t.name) - documents.bits(base[t.variant].name))
                 for t in changed if base[t.variant] is not None]}
             search["changes"].sort(key=lambda row: (row["variant"], row["estimate"]))
-            search["diverged"] = [t.change.name for t in search_trainings(plan, sweep)
-                                  if results.score(t) is not None and t not in changed]
     following = next_training(plan, results.score)
     return {"plan": plan.model_dump(mode="json"), "next": following and following.name,
             "held_out": {"documents": len(documents.bytes), "bytes": int(documents.bytes.sum()),
@@ -241,7 +239,8 @@ def show(report: dict[str, Any]) -> str:
                   "|---|---|---|---|---|---|"]
         lines += [f"| {row['variant']} | {row['change']} | {row['bits_per_byte']:.4f} | {_signed(row)} |"
                   for row in report["search"]["changes"]]
-        lines += [f"\nDiverged: {', '.join(report['search']['diverged'])}."] if report["search"]["diverged"] else []
+    diverged = [each["name"] for each in report["trainings"].values() if each["diverged"]]
+    lines += ["", f"Diverged: {', '.join(diverged)}."] if diverged else []
     seconds = sum(each["seconds"] for each in report["trainings"].values())
     devices = sorted({f"{each['device']}, {each['dtype']}, torch {each['torch']}"
                       for each in report["trainings"].values()})

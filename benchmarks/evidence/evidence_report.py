@@ -109,7 +109,10 @@ def make_report(place: Place, results: Results) -> dict[str, Any]:
         """Take a training into the report if it is finished; whether it has bits to compare."""
         if results.score(training) is not None:
             trainings[training.name] = training_report(place.out, training.name)
-        return math.isfinite(results.score(training) or math.inf)
+        compared = math.isfinite(results.score(training) or math.inf)
+        if compared:
+            documents.bits(training.name)  # they must be those of the others
+        return compared
 
     for size in plan.sizes:
         sweep, swept = sweep_of(plan, size, results.score), []
@@ -123,7 +126,7 @@ def make_report(place: Place, results: Results) -> dict[str, Any]:
             for training in swept:
                 add(training)
         if isinstance(sweep, Training):
-            sizes[size.name] = {"sweep": None}
+            sizes[size.name] = {"sweep": _unfinished(size, [trainings[t.name] for t in swept if t.name in trainings])}
             continue
         done = {(t.variant, t.seed): t for t in variant_trainings(plan, size, sweep, plan.seeds) if add(t)}
         _check_twins([trainings[t.name] for t in done.values()])
@@ -160,6 +163,13 @@ def _sweep_as_far_as_it_is(place: Place, size: Size, note: Any) -> None:
         sweep_of(place.plan, size, note)
 
 
+def _unfinished(size: Size, swept: list[dict[str, Any]]) -> dict[str, Any]:
+    found: dict[str, dict[str, float | None]] = {}
+    for each in swept:
+        found.setdefault(each["variant"], {})[f"{each['schedule']['peak']:g}"] = each["bits_per_byte"]
+    return {"of": size.name, "finished": False, "bits_per_byte": found}
+
+
 def _check_twins(trainings: list[dict[str, Any]]) -> None:
     seen: dict[int, tuple[str, str]] = {}
     for each in trainings:
@@ -180,7 +190,8 @@ def size_report(documents: Documents, size: Size, sweep: Sweep, done: dict[tuple
         row["seeds"][seed] = facts["bits_per_byte"]
     for row in variants.values():
         row["bits_per_byte"] = statistics.fmean(row["seeds"].values())
-    return {"sweep": {"of": sweep.size, "grid": list(sweep.grid), "best": sweep.best, "at_end": list(sweep.at_end),
+    return {"sweep": {"of": sweep.size, "finished": True, "grid": list(sweep.grid),
+                      "best": sweep.best, "at_end": list(sweep.at_end),
                       "bits_per_byte": {variant: {f"{peak:g}": None if math.isinf(bits) else bits
                                                   for peak, bits in found.items()}
                                         for variant, found in sweep.scores.items()}},
@@ -249,18 +260,21 @@ def show(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _show_sweep(name: str, sweep: dict[str, Any] | None) -> list[str]:
-    if sweep is None:
-        return [f"Sweep at {name}: not finished."]
+def _show_sweep(name: str, sweep: dict[str, Any]) -> list[str]:
     if sweep["of"] != name:
         return [f"Peaks at {name}: those of {sweep['of']}, not swept again."]
-    lines = [f"| peak at {name} | " + " | ".join(f"{peak:g}" for peak in sweep["grid"]) + " |",
-             "|---" * (len(sweep["grid"]) + 1) + "|"]
+    peaks = sorted({peak for found in sweep["bits_per_byte"].values() for peak in found}, key=float)
+    if not peaks:
+        return [f"Sweep at {name}: not begun."]
+    lines = [f"| peak at {name} | " + " | ".join(peaks) + " |", "|---" * (len(peaks) + 1) + "|"]
     for variant, found in sweep["bits_per_byte"].items():
-        cells = [("diverged" if bits is None else f"**{bits:.4f}**" if float(peak) == sweep["best"][variant]
-                  else f"{bits:.4f}") for peak, bits in found.items()]
+        best = min(found, key=lambda peak: math.inf if found[peak] is None else found[peak])
+        cells = ["" if peak not in found else "diverged" if found[peak] is None
+                 else f"**{found[peak]:.4f}**" if peak == best else f"{found[peak]:.4f}" for peak in peaks]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-    if sweep["at_end"]:
+    if not sweep["finished"]:
+        lines += ["", "This sweep is not finished."]
+    elif sweep["at_end"]:
         lines += ["", f"The best peak of {', '.join(sweep['at_end'])} stands at the grid's end."]
     return lines
 

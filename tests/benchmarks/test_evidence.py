@@ -237,6 +237,16 @@ def test_a_run_that_is_stopped_by_its_time_goes_on_and_ends_with_the_same_bits(d
         Results(other).train(Training("variant", place.plan.sizes[0], "dense", 1e-2, 640, 0), Deadline(0))
 
 
+def test_an_unfinished_sweep_is_reported_as_far_as_it_is(corpus, tmp_path):
+    place = place_of(corpus, tmp_path / "out", plan_of())
+    assert "Nothing is trained yet" in evidence_report.write_report(place, Results(place))
+    Results(place).train(next_training(place.plan, Results(place).score), Deadline(None))
+    text = evidence_report.write_report(place, Results(place))
+    assert "| peak at s | 0.005 |" in text
+    assert "This sweep is not finished." in text
+    assert "next is sweep-s-ternary-0.005-seed0" in text
+
+
 def test_a_training_that_diverges_is_a_result(corpus, tmp_path):
     place = place_of(corpus, tmp_path / "out", plan_of(train={"dtype": "float32", "max_grad_norm": 1e30}))
     training = Training("variant", place.plan.sizes[0], "dense", 1e30, 640, 0)

@@ -34,3 +34,7 @@ class TritwiseError(Exception):
 
 class Interrupted(TritwiseError):  # noqa: N818 (it is no error)
     """The user stopped a long job; its state is saved and `fix` says how to go on. Exit status 130."""
+
+
+class Diverged(TritwiseError):  # noqa: N818 (what happened to the training, not to the program)
+    """A training's loss or gradient is no finite number any more; its last good checkpoint is kept."""

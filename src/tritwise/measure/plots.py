@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tritwise.measure.report_style import COLOURS
+
 SERIES_COUNT = 4
 # Stand-ins: values no plot would use otherwise, so the replacement cannot hit anything else.
 _INK, _FAINT = "#010203", "#010204"
@@ -19,6 +21,7 @@ _VARIABLES = {_INK: "currentColor", _FAINT: "var(--grid)"} | {
     colour: f"var(--series-{i})" for i, colour in enumerate(_SERIES, start=1)} | {
     colour: f"var(--code-{name})" for colour, name in zip(_CODES, ("minus", "zero", "plus"), strict=True)}
 MAX_POINTS = 600
+_LINES = ("-", "--", ":", "-.")
 
 
 def binned(x: Sequence[float], y: Sequence[float], points: int = MAX_POINTS) -> tuple[list[float], list[float]]:
@@ -93,6 +96,52 @@ def code_shares(layers: Sequence[Mapping[str, float]], *, name: str) -> str:
     axes.grid(visible=False)
     axes.legend(frameon=False, labelcolor=_INK, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _svg(figure, f"codes-{name}")
+
+
+def twins(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+          gaps: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> str:
+    """Held-out bits per byte over tokens of several kinds of models at several sizes and, below, their gaps.
+
+    `curves` maps a kind to {size: (tokens, bits per byte)}: a colour a kind, a line style a size. `gaps` maps a kind to
+    (parameters, gap, low, high) of each size; where no kind has two, that plot is left out.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    gaps = {kind: found for kind, found in gaps.items() if len(found) > 1}
+    figure, (top, *rest) = _figure(8.2, 6.4 if gaps else 4.0, rows=2 if gaps else 1,
+                                   height_ratios=(3, 2) if gaps else (1,))
+    sizes = list(dict.fromkeys(size for found in curves.values() for size in found))
+    colours = dict(zip(curves, _SERIES, strict=False))
+    for kind, found in curves.items():
+        for size, (tokens, bits) in found.items():
+            top.plot(np.asarray(tokens) / 1e6, bits, color=colours[kind], linewidth=1.6, marker="o", markersize=3.5,
+                     linestyle=_LINES[sizes.index(size) % len(_LINES)], label=f"{kind}, {size}")
+    top.set_xscale("log")
+    top.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    top.xaxis.set_major_formatter("{x:g}")
+    top.xaxis.set_minor_formatter(NullFormatter())
+    top.set_xlabel("training tokens, millions")
+    top.set_ylabel("held-out bits a byte")
+    top.legend(frameon=False, labelcolor=_INK, fontsize=9)
+    for axes in rest:
+        for kind, found in gaps.items():
+            x, y, low, high = np.array(found).T
+            axes.errorbar(x / 1e6, y, yerr=[y - low, high - y], color=colours[kind], linewidth=1.6, marker="o",
+                          markersize=3.5, capsize=3, label=f"{kind} − dense")
+        axes.set_xscale("log")
+        axes.set_xticks(places := sorted({point[0] / 1e6 for found in gaps.values() for point in found}),
+                        [f"{place:.2g}" for place in places])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("parameters of the blocks, millions")
+        axes.set_ylabel("gap, bits a byte")
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+    return _svg(figure, "twins")
+
+
+def standalone(svg: str) -> str:
+    """A plot as a file of its own, with the colours that a page would give it."""
+    opening, rest = svg.split(">", 1)
+    return f"{opening}><style>{COLOURS}svg {{ color: var(--ink); }}</style>{rest}\n"
 
 
 def _figure(width: float, height: float, *, rows: int = 1, height_ratios: Sequence[float] = (1,)):

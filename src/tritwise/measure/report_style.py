@@ -1,7 +1,7 @@
 """The style sheet of the report: system fonts, light and dark, colours that colour-blind readers can tell apart."""
 
 # Series and code colours are from Okabe and Ito's palette, brightened for the dark background.
-STYLE = """
+COLOURS = """
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1a1d21; --soft: #5b6470; --line: #e2e5ea; --grid: #e6e9ee;
@@ -15,7 +15,8 @@ STYLE = """
     --code-minus: #2f6d9b; --code-zero: #3a414b; --code-plus: #a8602a; --new: #7cc4f2; --new-back: #17303f;
   }
 }
-* { box-sizing: border-box; }
+"""
+STYLE = COLOURS + """* { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }

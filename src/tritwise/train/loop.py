@@ -1,6 +1,7 @@
 """The training loop: float32 master weights, AdamW, everything resumable bit for bit, on one rank or several.
 
-A run directory holds log.jsonl (one object a step), checkpoints/ and, at the end, result.json.
+A run directory holds log.jsonl (one object a step), checkpoints/ and, at the end, result.json and held_out.json (nats
+of each held-out document, for comparisons that are paired over documents).
 """
 
 import json
@@ -17,14 +18,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from tritwise.common.errors import Interrupted, TritwiseError
+from tritwise.common.errors import Diverged, Interrupted, TritwiseError
 from tritwise.common.files import atomic_write, atomic_write_json, canonical_json, sha256_bytes
 from tritwise.common.progress import format_duration, progress
 from tritwise.config import Recipe, TrainRecipe
 from tritwise.data import load_documents
 from tritwise.model import Decoder
 from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
-from tritwise.train.evaluate import held_out_bits_per_byte
+from tritwise.train.evaluate import held_out_by_document, whole
 from tritwise.train.mixes import MixedOrder, SourceUse, mix_key, open_order, repeated, source_use
 from tritwise.train.ranks import Device, Ranks, join_ranks, mean_over_ranks, micro_batch_size
 from tritwise.train.schedule import learning_rate, weight_decay
@@ -133,7 +134,7 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
         norm = norm.full_tensor()
     loss_value, norm_value = mean_over_ranks(total.item(), False, ranks)[0], norm.item()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-        raise TritwiseError(
+        raise Diverged(
             f"training diverged at step {step}: loss {loss_value}, gradient norm {norm_value}",
             why="a NaN or infinite value appeared; no update was made with it",
             fix="lower the schedule's peak or train.max_grad_norm; the last good checkpoint is kept")
@@ -154,7 +155,7 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     the first writes the same checkpoints that a single process does; any number of ranks goes on from them.
     `data` is what `tritwise.data.build` wrote. `stop_after` ends this call at that step with a checkpoint, as an
     interruption would. On the CPU in float32 with the same number of threads, an interrupted run repeats an
-    uninterrupted one bit for bit. Raises TritwiseError when the loss is not finite, Interrupted after Ctrl-C.
+    uninterrupted one bit for bit. Raises Diverged when the loss is not finite, Interrupted after Ctrl-C.
     """
     ranks = join_ranks(device)
     micro_batch_size(recipe.train, ranks)  # before anything is read
@@ -244,13 +245,17 @@ def _write_result(recipe: Recipe, variant: str, model: Decoder, data: Path, out:
                   use: list[SourceUse]) -> None:
     """Score the held-out documents in float32 and write result.json, with what was taken of each source of a mix."""
     context = recipe.train.sequence_length
-    exact = Decoder(model.config)
+    exact = Decoder(model.config).to(model.head_weight.device)
     # Of a sharded model this rank has a share only; the checkpoint has the whole.
     sharded = any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
     exact.load_state_dict(load_file(checkpoint / "model.safetensors") if sharded else model.state_dict())
     documents = load_documents(data, split="held_out")
-    score = held_out_bits_per_byte(exact, data / "tokenizer.json", documents, context=context, stride=context // 2,
-                                   end_of_text=recipe.tokenizer.end_of_text)
+    scores = held_out_by_document(exact, data / "tokenizer.json", documents, context=context, stride=context // 2,
+                                  end_of_text=recipe.tokenizer.end_of_text)
+    atomic_write_json(out / "held_out.json", {"documents": [
+        {"repository": document.repository, "path": document.path, "bytes": score.bytes, "tokens": score.tokens,
+         "nats": score.total_nats} for document, score in zip(documents, scores, strict=True)]})
+    score = whole(scores)
     atomic_write_json(out / "result.json", {
         "variant": variant, "checkpoint": checkpoint.name, "dtype": str(model.dtype).removeprefix("torch."),
         "held_out": {"bits_per_byte": score.bits_per_byte, "perplexity": score.perplexity,

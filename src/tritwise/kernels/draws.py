@@ -84,22 +84,24 @@ def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, vo
 
 
 @triton.jit
-def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks, LISTED: tl.constexpr,
+def draw_rows(weights, ids, ranks, sums, seeds, positions, drawn, wanted, vocab, blocks, LISTED: tl.constexpr,
               BLOCK: tl.constexpr, AT_ONCE: tl.constexpr):
     """The token of a row at which the weights below it reach a uniform share of the total.
 
-    LISTED: weights are of `ids`, in one block, added up one after the other. Rows that are not `wanted` keep `drawn`.
+    LISTED: the weight of ids[i] is weights[ranks[i]]; one block, added up one after the other. Rows that are not
+    `wanted` keep `drawn`.
     """
     row = tl.program_id(0).to(tl.int64)
     one = tl.arange(0, 1)
     if tl.load(wanted + row) > 0:
         weights += row * vocab
+        ranks += row * vocab
         total = tl.zeros([1], tl.float64)
         begin = 0
         if LISTED:
             while begin < vocab:
                 for j in tl.static_range(AT_ONCE):
-                    total += tl.load(weights + begin + j + one, mask=begin + j + one < vocab, other=0.0)
+                    total += tl.load(weights + tl.load(ranks + begin + j + one))
                 begin += AT_ONCE
         else:
             while begin < blocks:
@@ -129,7 +131,10 @@ def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks
         while (i < vocab) & (tl.max(open, axis=0) > 0):
             for j in tl.static_range(AT_ONCE):
                 place = i + j + one
-                weight = tl.load(weights + place, mask=place < vocab, other=0.0)
+                if LISTED:
+                    weight = tl.load(weights + tl.load(ranks + place))
+                else:
+                    weight = tl.load(weights + place, mask=place < vocab, other=0.0)
                 some = weight > 0.0
                 open = tl.where(some & (place >= end) & (last >= 0), 0, open)
                 here = some & (open > 0)
@@ -139,7 +144,11 @@ def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks
             i += AT_ONCE
         i = vocab - 1
         while (i >= 0) & (tl.max(last, axis=0) < 0):
-            last = tl.where(tl.load(weights + i + one) > 0.0, i + one, last)
+            if LISTED:
+                weight = tl.load(weights + tl.load(ranks + i + one))
+            else:
+                weight = tl.load(weights + i + one)
+            last = tl.where(weight > 0.0, i + one, last)
             i -= 1
         if LISTED:
             last = tl.load(ids + row * vocab + last)

@@ -109,8 +109,8 @@ def test_settings_in_one_batch_are_each_rows_own(random):
     how = row_settings(rows, 300)
     how.top_k.copy_(torch.tensor([row[1] for row in rows]))  # 5000 stays 5000
     out = torch.empty(len(rows), dtype=torch.int32)
-    args = (torch.from_numpy(logits), how, torch.arange(len(rows)), head_room(make_head(torch.zeros(300, 8)), len(rows)),
-            draw_room(len(rows), 300), out)
+    head = head_room(make_head(torch.zeros(300, 8)), len(rows))
+    args = torch.from_numpy(logits), how, torch.arange(len(rows)), head, draw_room(len(rows), 300), out
     sample_rows(*args)
     assert out.tolist() == by_the_core(logits, rows, list(range(len(rows))))
     # The same tensors with other contents.

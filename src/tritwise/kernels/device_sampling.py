@@ -2,8 +2,8 @@
 
 On the device: greedy; temperature, with min-p; temperature with top-k up to 256, and then top-p and min-p behind it.
 Through the host, because their sums depend on an order that a row of logits does not have: top-p without top-k, larger
-top-k; and what looks at other things than the logits: penalties, biases, bit masks. `on_device` says which; the rows of
-one batch may differ.
+top-k. Penalties, biases and bit masks are on the device where the caller has them there (adjustments.py). `on_device`
+says which; the rows of one batch may differ.
 
 `sample_rows` can be captured in a CUDA graph. All settings are read from tensors, so they may change between replays.
 Before the capture: call it once with the very tensors of the graph (a kernel is compiled for the alignment of each
@@ -26,9 +26,12 @@ _READ_AT_ONCE = 4096  # logits a program of the selection reads at once
 
 
 def on_device(*, temperature: float, top_k: int, top_p: float, looks_back: bool = False, biased: bool = False,
-              masked: bool = False) -> bool:
-    """Whether these settings (of `tritwise.engine.Sampling`) can be followed without the host."""
-    if looks_back or biased or masked:
+              masked: bool = False, adjusts: bool = False) -> bool:
+    """Whether these settings (of `tritwise.engine.Sampling`) can be followed without the host.
+
+    `adjusts`: the caller has penalties, biases and masks on the device (adjustments.py).
+    """
+    if (looks_back or biased or masked) and not adjusts:
         return False
     return temperature == 0 or (top_k == 0 and top_p == 1) or 0 < top_k <= MOST_TOP_K
 

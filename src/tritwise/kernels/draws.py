@@ -144,10 +144,7 @@ def draw_rows(weights, ids, ranks, sums, seeds, positions, drawn, wanted, vocab,
             i += AT_ONCE
         i = vocab - 1
         while (i >= 0) & (tl.max(last, axis=0) < 0):
-            if LISTED:
-                weight = tl.load(weights + tl.load(ranks + i + one))
-            else:
-                weight = tl.load(weights + i + one)
+            weight = tl.load(weights + tl.load(ranks + i + one)) if LISTED else tl.load(weights + i + one)
             last = tl.where(weight > 0.0, i + one, last)
             i -= 1
         if LISTED:

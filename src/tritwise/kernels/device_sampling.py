@@ -100,7 +100,7 @@ def sample_rows(logits: Tensor, how: RowSettings, positions: Tensor, head: HeadR
     once = {"BLOCK": kernels.BLOCK, "LANES": kernels.LANES}
     ends = {"BLOCK": kernels.BLOCK, "AT_ONCE": _AT_ONCE, "num_warps": 1, "enable_fp_fusion": False}
     kernels.weigh_blocks[m, blocks](logits, head.largest, how.inverse_temperature, how.min_p, room.weights, room.sums,
-                                    vocab, blocks, **once, num_warps=1, enable_fp_fusion=False)
+                                    plain, vocab, blocks, **once, num_warps=1, enable_fp_fusion=False)
     kernels.draw_rows[m,](room.weights, drawn, drawn, room.sums, how.seed, positions, drawn, plain, vocab, blocks,
                           LISTED=False, **ends)
     if not lists:
@@ -114,7 +114,7 @@ def sample_rows(logits: Tensor, how: RowSettings, positions: Tensor, head: HeadR
                      num_warps=_READ_AT_ONCE // 256)
     # min-p comes behind top-p here: cut_first's.
     kernels.weigh_blocks[m, 1](values, head.largest, how.inverse_temperature, torch.zeros_like(how.min_p), room.first,
-                               room.first_sums, MOST_TOP_K, 1, **once, num_warps=1, enable_fp_fusion=False)
+                               room.first_sums, listed, MOST_TOP_K, 1, **once, num_warps=1, enable_fp_fusion=False)
     kernels.cut_first[m,](room.first, room.first_sums, how.top_p, how.min_p, listed, SIZE=MOST_TOP_K, AT_ONCE=_AT_ONCE,
                           num_warps=1, enable_fp_fusion=False)
     kernels.draw_rows[m,](room.first, ids, ranks, room.sums, how.seed, positions, drawn, listed, MOST_TOP_K, 1,

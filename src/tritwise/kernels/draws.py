@@ -64,23 +64,24 @@ def uniform(seed, position):
 
 
 @triton.jit
-def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, vocab, blocks, BLOCK: tl.constexpr,
-                 LANES: tl.constexpr):
-    """Weights of one block of a row, those below min_p as 0, and their sum."""
+def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, wanted, vocab, blocks,
+                 BLOCK: tl.constexpr, LANES: tl.constexpr):
+    """Weights of one block of a wanted row, those below min_p as 0, and their sum."""
     row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    # One-element tensors throughout: the interpreter's scalars complain of what integers do when they wrap.
-    lane = tl.arange(0, LANES)[None, :]
-    top = tl.load(largest + row).to(tl.float64)
-    inverse, least = tl.load(inverse_temperatures + row), tl.load(min_p + row)
-    total = tl.zeros([1, LANES], tl.float64)
-    for i in tl.static_range(BLOCK // LANES):
-        at = block * BLOCK + i * LANES + lane
-        x = tl.load(logits + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float64)
-        weight = exp_negative((x - top) * inverse)
-        weight = tl.where(weight >= least, weight, 0.0)
-        tl.store(weights + row * vocab + at, weight, mask=at < vocab)
-        total += weight
-    tl.store(sums + row * blocks + block, tree_sum(total))
+    if tl.load(wanted + row) > 0:
+        # One-element tensors throughout: the interpreter's scalars complain of what integers do when they wrap.
+        lane = tl.arange(0, LANES)[None, :]
+        top = tl.load(largest + row).to(tl.float64)
+        inverse, least = tl.load(inverse_temperatures + row), tl.load(min_p + row)
+        total = tl.zeros([1, LANES], tl.float64)
+        for i in tl.static_range(BLOCK // LANES):
+            at = block * BLOCK + i * LANES + lane
+            x = tl.load(logits + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float64)
+            weight = exp_negative((x - top) * inverse)
+            weight = tl.where(weight >= least, weight, 0.0)
+            tl.store(weights + row * vocab + at, weight, mask=at < vocab)
+            total += weight
+        tl.store(sums + row * blocks + block, tree_sum(total))
 
 
 @triton.jit

@@ -7,7 +7,16 @@ import torch
 from kernel_caches import attended, filled_cache, tables_of
 
 from tritwise.common.errors import TritwiseError
-from tritwise.kernels.attention import AttentionPlan, Workspace, attend, plan_attention, prefill_tiles
+from tritwise.kernels.attention import (
+    AttentionPlan,
+    Workspace,
+    attend,
+    decode_plan,
+    fill_plan,
+    plan_attention,
+    prefill_tiles,
+    workspace,
+)
 from tritwise.kernels.attention_twins import attend_twin, cached, output_error
 from tritwise.kernels.cache import CACHE_TYPES, KVCache
 
@@ -145,3 +154,33 @@ def test_a_workspace_that_is_too_small_is_refused():
 def test_a_cache_that_cannot_be_is_refused(settings, what):
     with pytest.raises(TritwiseError, match=what):
         KVCache(**{"cache_type": "f16", "layers": 1, "pages": 1, "kv_heads": 1, "head_dim": 32} | settings)
+
+
+@pytest.mark.parametrize("rows", [4, 7])
+def test_a_plan_that_is_filled_again_and_again_gives_the_bits_of_a_plan_made_for_the_rows(rows):
+    """As in a captured graph: the same tensors, room for more rows and more chunks than there are."""
+    layer = filled_cache("int8", kv_heads=1, head_dim=32, pages=40)
+    tables = tables_of([40, 300, 129], 16, 40)
+    plan, room = decode_plan(rows, 3), workspace(rows, 2, 3, 32)
+    places = [each.data_ptr() for each in (plan.slots, plan.decode_slots, plan.positions)]
+    assert plan.positions.data_ptr() % 16 == plan.slots.data_ptr() % 16
+    q = queries(rows, 2, 32)
+    steps = [([0, 1, 2], [39, 299, 128]), ([], []), ([1, -1], [13, 5]), ([2, 0, 1, 1], [9, 1, 280, 281])]
+    for slots, positions in steps:
+        fill_plan(plan, np.array(slots, np.int32), np.array(positions, np.int32))
+        out = torch.full_like(q, float("nan"))
+        attend(q, layer, tables, plan, room, out)
+        n = len(slots)
+        expected = attended(q[:n], layer, tables, slots, positions) if n else q[:0]
+        assert torch.equal(out[:n].nan_to_num(7.0), expected.nan_to_num(7.0))
+        assert out[n:].isnan().all()  # rows without a slot keep what they held
+    assert places == [each.data_ptr() for each in (plan.slots, plan.decode_slots, plan.positions)]
+
+
+def test_what_does_not_fit_a_decode_plan_is_refused():
+    plan = decode_plan(2, 1)
+    with pytest.raises(ValueError, match="3 slots"):
+        fill_plan(plan, np.zeros(3, np.int32), np.zeros(3, np.int32))
+    with pytest.raises(ValueError, match="257 positions"):
+        fill_plan(plan, np.zeros(1, np.int32), np.array([256], np.int32))
+    fill_plan(plan, np.array([-1, 0], np.int32), np.array([256, 255], np.int32))

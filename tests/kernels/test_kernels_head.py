@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tritwise.common.errors import TritwiseError
-from tritwise.kernels.head import best_of, head_room, logits_of, make_head
+from tritwise.kernels.head import best_of, head_room, head_tile, logits_of, make_head
 
 
 def logits_by(head, states):
@@ -63,10 +63,20 @@ def test_a_16_bit_head_multiplies_by_its_weights_within_float32_rounding(matrix,
 
 @pytest.mark.parametrize("kind", ["int8", "f16"])
 def test_batch_mates_never_change_a_logit(matrix, states, kind):
+    """Through every tile: of 16, 32, 64 and 128 states, and two of them."""
     head = make_head(matrix, kind)
-    whole = logits_by(head, states)
-    assert torch.equal(logits_by(head, states[17:]), whole[17:])
-    assert torch.equal(logits_by(head, states[3:8].contiguous()), whole[3:8])
+    many = torch.cat([states * 2.0 ** i for i in range(8)])
+    whole = logits_by(head, many)
+    assert len(whole) == 144
+    for begin, end in ((143, 144), (3, 8), (20, 45), (70, 130)):
+        assert torch.equal(logits_by(head, many[begin:end].contiguous()), whole[begin:end])
+
+
+@pytest.mark.parametrize("kind", ["int8", "bf16"])
+def test_the_head_is_read_once_for_64_states(kind):
+    sizes = {m: head_tile(kind, m).states * head_tile(kind, m).parts for m in (1, 16, 17, 32, 33, 64, 65, 1000)}
+    assert [sizes[m] for m in (1, 16, 17, 32, 33, 64)] == [16, 16, 32, 32, 64, 64]
+    assert sizes[65] == sizes[1000] == (128 if kind == "int8" else 64)
 
 
 def test_a_state_that_is_no_number_gives_none_and_harms_no_other(matrix, states):

@@ -94,3 +94,10 @@ def test_codes_are_within_half_a_step(cache_type):
         assert (error <= steps * (0.5 + 2.0 ** -7) + 2.0 ** -21).double().mean() > 0.97
     else:
         assert (error <= steps[:, None] * (0.5 + 2.0 ** -16)).all()
+
+
+def test_rows_that_pad_a_batch_write_nothing():
+    """Their positions are those of pages that another sequence holds; neither queries nor cache change."""
+    q, layer = rotated("int8", 64, slots=(-1, -1), positions=(0, 17))
+    assert not q.any()
+    assert not any(getattr(layer, name).any() for name in ("keys", "key_scales", "values", "value_scales"))

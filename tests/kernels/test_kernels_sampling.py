@@ -66,3 +66,56 @@ def test_what_goes_through_the_host_is_said(how, expected):
 
 def test_core_masks_are_left_to_the_host():
     assert not on_device(temperature=0.0, top_k=0, top_p=1.0, masked=True)
+
+
+def test_ties_at_the_end_of_top_k_are_broken_by_the_id(random):
+    """All logits are one of three values, so the k-th largest always has equals on both sides of the cut."""
+    k = [4, 60]
+    logits = random.integers(0, 3, size=(len(k), 700)).astype(np.float32) - 1
+    logits[logits == 0] *= np.where(random.random((logits == 0).sum()) < 0.5, 1, -1)  # -0 equals 0
+    logits[0, 100:] = -np.inf
+    rows = [(2.0, each, 1.0, 0.0, int(random.integers(1 << 62))) for each in k]
+    found = drawn(logits, rows, [9] * len(k))
+    assert found == by_the_core(logits, rows, [9] * len(k))
+    kept = [set(np.lexsort((np.arange(700), -row))[:each]) for row, each in zip(logits, k, strict=True)]
+    assert all(token in tokens for token, tokens in zip(found, kept, strict=True))
+
+
+def test_the_first_tokens_are_those_of_a_stable_sort(random):
+    from tritwise.kernels.first_tokens import first_tokens
+
+    logits = (random.normal(size=(4, 333)) * 1e30).astype(np.float32)
+    logits[1, 5:300] = -np.inf
+    logits[2] = np.abs(logits[2]) * np.float32(1e-38)  # subnormal
+    k, size = np.array([7, 256, 33, 40], np.int32), 256
+    values, ids, ranks = (torch.full((4, size), -9, dtype=dtype) for dtype in (torch.float32, torch.int32, torch.int32))
+    first_tokens[4,](torch.from_numpy(logits), torch.from_numpy(k), torch.tensor([1, 1, 1, 0], dtype=torch.int32),
+                     values, ids, ranks, 333, SIZE=size, BLOCK=256)
+    for row, count in enumerate(k[:3]):
+        order = np.argsort(-logits[row], kind="stable")[:count]
+        assert np.array_equal(values[row, :count].numpy(), logits[row, order])
+        assert (values[row, count:] == -np.inf).all()
+        assert np.array_equal(ids[row, :count].numpy(), np.sort(order))
+        assert np.array_equal(order[ranks[row, :count].numpy()], np.sort(order))
+        assert sorted(ranks[row].tolist()) == list(range(size))
+    assert (values[3] == -9).all()
+
+
+def test_settings_in_one_batch_are_each_rows_own(random):
+    """Greedy, top-k off, top-k beyond the vocabulary (off), written into the tensors as a captured graph's are."""
+    rows = [(0.0, 40, 1.0, 0.0, 3), (1.0, 0, 1.0, 0.0, 4), (1.0, 5000, 1.0, 0.0, 5), (0.8, 12, 0.9, 0.0, 6),
+            (1.0, 1, 1.0, 0.0, 7)]
+    logits = (random.normal(size=(len(rows), 300)) * 2).astype(np.float32)
+    how = row_settings(rows, 300)
+    how.top_k.copy_(torch.tensor([row[1] for row in rows]))  # 5000 stays 5000
+    out = torch.empty(len(rows), dtype=torch.int32)
+    head = head_room(make_head(torch.zeros(300, 8)), len(rows))
+    args = torch.from_numpy(logits), how, torch.arange(len(rows)), head, draw_room(len(rows), 300), out
+    sample_rows(*args)
+    assert out.tolist() == by_the_core(logits, rows, list(range(len(rows))))
+    # The same tensors with other contents.
+    other = [rows[2], rows[3], rows[0], rows[1], rows[0]]
+    for name, column in vars(row_settings(other, 300)).items():
+        getattr(how, name).copy_(column)
+    sample_rows(*args)
+    assert out.tolist() == by_the_core(logits, other, list(range(len(rows))))

@@ -3,6 +3,9 @@
     plan = plan_attention(slots, positions, group=heads // kv_heads, device=device)
     attend(q, layer_cache, tables, plan, workspace, out)
 
+    plan = decode_plan(rows, chunks_of(longest), device)      # for a captured graph: made once,
+    fill_plan(plan, slots, positions)                         # and filled before every replay
+
 A row's output depends on its own query and its sequence's keys and values, to the bit: not on other rows, on how a
 prompt was cut into steps, on the kernel, the page size, or the number of chunks that the launch has room for.
 """
@@ -85,6 +88,39 @@ def plan_attention(slots: NDArray[np.int32], positions: NDArray[np.int32], *, gr
     tensors = (torch.from_numpy(np.ascontiguousarray(each, np.int32)).to(device)
                for each in (slots, single, positions, tiles))
     return AttentionPlan(*tensors, chunks_of(longest))
+
+
+def decode_plan(rows: int, chunks: int, device: torch.device | str = "cpu") -> AttentionPlan:
+    """A plan for up to `rows` rows of up to `chunks` chunks, all through the decode kernel; empty until it is filled.
+
+    Its tensors stay where they are, so a graph may hold them: `slots` and `decode_slots` are one, and it begins, as
+    `positions` does, at a multiple of 16 bytes, whatever `rows` is.
+    """
+    inputs = torch.zeros(2, -(-rows // 4) * 4, dtype=torch.int32, device=device)
+    inputs[0].fill_(-1)
+    slots, positions = inputs[0, :rows], inputs[1, :rows]
+    return AttentionPlan(slots, slots, positions, torch.empty(0, 2, dtype=torch.int32, device=device), chunks)
+
+
+def fill_plan(plan: AttentionPlan, slots: NDArray[np.int32], positions: NDArray[np.int32]) -> None:
+    """The rows of the next step in a `decode_plan`: int32 [n] each, n at most its rows; the others get slot -1.
+
+    Such a row costs an empty program in rotate_and_cache and attend, and nothing is written for it: neither to the
+    cache nor to their outputs, whose rows keep what they held. Not for captures: it copies from the host.
+    Raises ValueError for more rows, and for positions beyond the plan's chunks.
+    """
+    n, rows = len(slots), len(plan.slots)
+    if n > rows or positions.shape != slots.shape:
+        raise ValueError(f"{n} slots and {len(positions)} positions do not fit a plan of {rows} rows")
+    longest = int(np.max(positions + 1, where=slots >= 0, initial=0))
+    if chunks_of(longest) > plan.chunks:
+        raise ValueError(f"a context of {longest} positions does not fit a plan of {plan.chunks} chunks")
+    padded = np.zeros((2, rows), np.int32)
+    padded[0] = -1
+    padded[:, :n] = slots, positions
+    # From pageable memory: when this returns, the driver has read it.
+    plan.slots.copy_(torch.from_numpy(padded[0]))
+    plan.positions.copy_(torch.from_numpy(padded[1]))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,14 @@
 """Sampling on the device: the token that `tritwise.engine.sampling` would draw from the same logits.
 
-On the device, in a captured graph: greedy; temperature, with min-p; temperature with top-k up to 256, and then top-p
-and min-p behind it. Through the host, because their sums depend on an order that a row of logits does not have: top-p
-without top-k, larger top-k; and what looks at other things than the logits: penalties, biases, bit masks. `on_device`
+On the device: greedy; temperature, with min-p; temperature with top-k up to 256, and then top-p and min-p behind it.
+Through the host, because their sums depend on an order that a row of logits does not have: top-p without top-k, larger
+top-k. Penalties, biases and bit masks are on the device where the caller has them there (adjustments.py). `on_device`
 says which; the rows of one batch may differ.
+
+`sample_rows` can be captured in a CUDA graph. All settings are read from tensors, so they may change between replays.
+Before the capture: call it once with the very tensors of the graph (a kernel is compiled for the alignment of each
+pointer, and loading one is not allowed in a capture), with the same `draws` and `lists`. What it allocates, 1 KB a
+listed row and a few bytes else, is the graph's.
 """
 
 import sys
@@ -17,12 +22,16 @@ from tritwise.kernels.head import HeadRoom, best_of
 
 MOST_TOP_K = 256
 _AT_ONCE = 16
+_READ_AT_ONCE = 4096  # logits a program of the selection reads at once
 
 
 def on_device(*, temperature: float, top_k: int, top_p: float, looks_back: bool = False, biased: bool = False,
-              masked: bool = False) -> bool:
-    """Whether these settings (of `tritwise.engine.Sampling`) can be followed without the host."""
-    if looks_back or biased or masked:
+              masked: bool = False, adjusts: bool = False) -> bool:
+    """Whether these settings (of `tritwise.engine.Sampling`) can be followed without the host.
+
+    `adjusts`: the caller has penalties, biases and masks on the device (adjustments.py).
+    """
+    if (looks_back or biased or masked) and not adjusts:
         return False
     return temperature == 0 or (top_k == 0 and top_p == 1) or 0 < top_k <= MOST_TOP_K
 
@@ -86,29 +95,27 @@ def sample_rows(logits: Tensor, how: RowSettings, positions: Tensor, head: HeadR
         return
     blocks = room.sums.shape[1]
     random = (how.inverse_temperature > 0) & (drawn >= 0)
-    plain = (random & (how.top_k == 0)).to(torch.int32)
+    listing = (how.top_k > 0) & (how.top_k < vocab)
+    plain = (random & ~listing).to(torch.int32)
     once = {"BLOCK": kernels.BLOCK, "LANES": kernels.LANES}
+    ends = {"BLOCK": kernels.BLOCK, "AT_ONCE": _AT_ONCE, "num_warps": 1, "enable_fp_fusion": False}
     kernels.weigh_blocks[m, blocks](logits, head.largest, how.inverse_temperature, how.min_p, room.weights, room.sums,
-                                    vocab, blocks, **once, num_warps=1, enable_fp_fusion=False)
-    kernels.draw_rows[m,](room.weights, drawn, room.sums, how.seed, positions, drawn, plain, vocab, blocks,
-                          LISTED=False, BLOCK=kernels.BLOCK, AT_ONCE=_AT_ONCE, num_warps=1, enable_fp_fusion=False)
+                                    plain, vocab, blocks, **once, num_warps=1, enable_fp_fusion=False)
+    kernels.draw_rows[m,](room.weights, drawn, drawn, room.sums, how.seed, positions, drawn, plain, vocab, blocks,
+                          LISTED=False, **ends)
     if not lists:
         return
-    # Stable: among equal logits the lower id stands first. NaN stands before all, and its row is not drawn from.
-    values, ids = torch.sort(logits, dim=-1, descending=True, stable=True)
-    missing = max(0, MOST_TOP_K - vocab)
-    values = torch.nn.functional.pad(values[:, :MOST_TOP_K], (0, missing), value=float("-inf")).contiguous()
-    ids = torch.nn.functional.pad(ids[:, :MOST_TOP_K], (0, missing), value=vocab)
-    rank = torch.arange(MOST_TOP_K, device=values.device)
-    values.masked_fill_(rank >= how.top_k[:, None], float("-inf"))
-    listed = (random & (how.top_k > 0)).to(torch.int32)
-    nothing = torch.zeros_like(how.min_p)
-    kernels.weigh_blocks[m, 1](values, head.largest, how.inverse_temperature, nothing, room.first, room.first_sums,
-                               MOST_TOP_K, 1, **once, num_warps=1, enable_fp_fusion=False)
+    from tritwise.kernels.first_tokens import first_tokens
+
+    listed = (random & listing).to(torch.int32)
+    values = torch.empty(m, MOST_TOP_K, dtype=torch.float32, device=logits.device)
+    ids, ranks = (torch.empty(m, MOST_TOP_K, dtype=torch.int32, device=logits.device) for _ in range(2))
+    first_tokens[m,](logits, how.top_k, listed, values, ids, ranks, vocab, SIZE=MOST_TOP_K, BLOCK=_READ_AT_ONCE,
+                     num_warps=_READ_AT_ONCE // 256)
+    # min-p comes behind top-p here: cut_first's.
+    kernels.weigh_blocks[m, 1](values, head.largest, how.inverse_temperature, torch.zeros_like(how.min_p), room.first,
+                               room.first_sums, listed, MOST_TOP_K, 1, **once, num_warps=1, enable_fp_fusion=False)
     kernels.cut_first[m,](room.first, room.first_sums, how.top_p, how.min_p, listed, SIZE=MOST_TOP_K, AT_ONCE=_AT_ONCE,
                           num_warps=1, enable_fp_fusion=False)
-    ids, order = torch.sort(ids, dim=-1)
-    weights = room.first.gather(1, order)
-    kernels.draw_rows[m,](weights, ids.to(torch.int32), room.sums, how.seed, positions, drawn, listed,
-                          MOST_TOP_K, 1, LISTED=True, BLOCK=kernels.BLOCK,
-                          AT_ONCE=_AT_ONCE, num_warps=1, enable_fp_fusion=False)
+    kernels.draw_rows[m,](room.first, ids, ranks, room.sums, how.seed, positions, drawn, listed, MOST_TOP_K, 1,
+                          LISTED=True, **ends)

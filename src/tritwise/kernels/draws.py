@@ -64,42 +64,45 @@ def uniform(seed, position):
 
 
 @triton.jit
-def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, vocab, blocks, BLOCK: tl.constexpr,
-                 LANES: tl.constexpr):
-    """Weights of one block of a row, those below min_p as 0, and their sum."""
+def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, wanted, vocab, blocks,
+                 BLOCK: tl.constexpr, LANES: tl.constexpr):
+    """Weights of one block of a wanted row, those below min_p as 0, and their sum."""
     row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    # One-element tensors throughout: the interpreter's scalars complain of what integers do when they wrap.
-    lane = tl.arange(0, LANES)[None, :]
-    top = tl.load(largest + row).to(tl.float64)
-    inverse, least = tl.load(inverse_temperatures + row), tl.load(min_p + row)
-    total = tl.zeros([1, LANES], tl.float64)
-    for i in tl.static_range(BLOCK // LANES):
-        at = block * BLOCK + i * LANES + lane
-        x = tl.load(logits + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float64)
-        weight = exp_negative((x - top) * inverse)
-        weight = tl.where(weight >= least, weight, 0.0)
-        tl.store(weights + row * vocab + at, weight, mask=at < vocab)
-        total += weight
-    tl.store(sums + row * blocks + block, tree_sum(total))
+    if tl.load(wanted + row) > 0:
+        # One-element tensors throughout: the interpreter's scalars complain of what integers do when they wrap.
+        lane = tl.arange(0, LANES)[None, :]
+        top = tl.load(largest + row).to(tl.float64)
+        inverse, least = tl.load(inverse_temperatures + row), tl.load(min_p + row)
+        total = tl.zeros([1, LANES], tl.float64)
+        for i in tl.static_range(BLOCK // LANES):
+            at = block * BLOCK + i * LANES + lane
+            x = tl.load(logits + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float64)
+            weight = exp_negative((x - top) * inverse)
+            weight = tl.where(weight >= least, weight, 0.0)
+            tl.store(weights + row * vocab + at, weight, mask=at < vocab)
+            total += weight
+        tl.store(sums + row * blocks + block, tree_sum(total))
 
 
 @triton.jit
-def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks, LISTED: tl.constexpr,
+def draw_rows(weights, ids, ranks, sums, seeds, positions, drawn, wanted, vocab, blocks, LISTED: tl.constexpr,
               BLOCK: tl.constexpr, AT_ONCE: tl.constexpr):
     """The token of a row at which the weights below it reach a uniform share of the total.
 
-    LISTED: weights are of `ids`, in one block, added up one after the other. Rows that are not `wanted` keep `drawn`.
+    LISTED: the weight of ids[i] is weights[ranks[i]]; one block, added up one after the other. Rows that are not
+    `wanted` keep `drawn`.
     """
     row = tl.program_id(0).to(tl.int64)
     one = tl.arange(0, 1)
     if tl.load(wanted + row) > 0:
         weights += row * vocab
+        ranks += row * vocab
         total = tl.zeros([1], tl.float64)
         begin = 0
         if LISTED:
             while begin < vocab:
                 for j in tl.static_range(AT_ONCE):
-                    total += tl.load(weights + begin + j + one, mask=begin + j + one < vocab, other=0.0)
+                    total += tl.load(weights + tl.load(ranks + begin + j + one))
                 begin += AT_ONCE
         else:
             while begin < blocks:
@@ -129,7 +132,10 @@ def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks
         while (i < vocab) & (tl.max(open, axis=0) > 0):
             for j in tl.static_range(AT_ONCE):
                 place = i + j + one
-                weight = tl.load(weights + place, mask=place < vocab, other=0.0)
+                if LISTED:
+                    weight = tl.load(weights + tl.load(ranks + place))
+                else:
+                    weight = tl.load(weights + place, mask=place < vocab, other=0.0)
                 some = weight > 0.0
                 open = tl.where(some & (place >= end) & (last >= 0), 0, open)
                 here = some & (open > 0)
@@ -139,7 +145,8 @@ def draw_rows(weights, ids, sums, seeds, positions, drawn, wanted, vocab, blocks
             i += AT_ONCE
         i = vocab - 1
         while (i >= 0) & (tl.max(last, axis=0) < 0):
-            last = tl.where(tl.load(weights + i + one) > 0.0, i + one, last)
+            weight = tl.load(weights + tl.load(ranks + i + one)) if LISTED else tl.load(weights + i + one)
+            last = tl.where(weight > 0.0, i + one, last)
             i -= 1
         if LISTED:
             last = tl.load(ids + row * vocab + last)

@@ -105,17 +105,36 @@ def logits_of(states: Tensor, head: HeadWeights, room: HeadRoom, out: Tensor) ->
     head_products.split_state[m,](states, room.planes, room.scales, H=hidden,
                                   BLOCK_H=1 << (padded - 1).bit_length(), KIND=head.kind, PADDED=padded, num_warps=4,
                                   enable_fp_fusion=False)
-    rows, depth = product_blocks(head.kind)
-    grid = (-(-head.vocab // rows), -(-m // head_products.BLOCK_M))
+    tile = head_tile(head.kind, m)
+    grid = (-(-m // (tile.parts * tile.states)), -(-head.vocab // tile.rows))
     head_products.head_rows[grid](room.planes, room.scales, head.matrix, head.scales, out, m, head.vocab, H=hidden,
-                                  PADDED=padded, KIND=head.kind, BLOCK_M=head_products.BLOCK_M, BLOCK_V=rows,
-                                  BLOCK_K=depth, WIDEN=interpreted and head.kind == "bf16", num_warps=4, num_stages=4,
-                                  enable_fp_fusion=False)
+                                  PADDED=padded, KIND=head.kind, BLOCK_M=tile.states, PARTS=tile.parts,
+                                  BLOCK_V=tile.rows, BLOCK_K=tile.depth, WIDEN=interpreted and head.kind == "bf16",
+                                  num_warps=tile.warps, num_stages=tile.stages, enable_fp_fusion=False)
 
 
-def product_blocks(kind: str) -> tuple[int, int]:
-    """Rows and depth of the head's tile: 16 KB."""
-    return (128, 128) if kind == "int8" else (64, 128)
+@dataclass(frozen=True)
+class HeadTile:
+    """`parts` products of `states` states each by `rows` rows of the head, `depth` numbers a step."""
+
+    states: int
+    parts: int
+    rows: int
+    depth: int
+    warps: int
+    stages: int
+
+
+def head_tile(kind: str, m: int) -> HeadTile:
+    """The smallest tile that holds m states, up to the largest that registers hold on sm_80 and sm_90."""
+    if kind == "int8":
+        if m <= 32:
+            return HeadTile(16 if m <= 16 else 32, 1, 128, 128, 4, 4)
+        return HeadTile(64, 1, 128, 128, 8, 3) if m <= 64 else HeadTile(128, 1, 128, 64, 8, 3)
+    # One depth, so that sums are in one order wherever a product has an order of its own (the interpreter's).
+    if m <= 32:
+        return HeadTile(16 if m <= 16 else 32, 1, 64, 64, 4, 6 if m <= 16 else 4)
+    return HeadTile(32, 2, 128, 64, 8, 3)
 
 
 def best_of(logits: Tensor, room: HeadRoom, best: Tensor) -> None:

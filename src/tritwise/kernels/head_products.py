@@ -2,22 +2,22 @@
 
     logits [m, V] = states [m, H] x head [V, H]^T        float32
 
-A logit depends on its own state and row of the head, to the bit: 16 states go into a product, whatever m is.
+A logit depends on its own state and row of the head, to the bit, whatever m is. Up to 64 states (int8: 128) are
+computed for each row of the head that is read; tiles of more run side by side and find it in L2.
 
 - bf16, f16: the state is split into three numbers of the head's type, which together hold all 24 bits of a float32
   (f16: after a division by a power of two that brings the largest near 1); products are exact, sums are float32.
-  Bound by the 2 H V bytes of the head for m <= 64.
+  A product has 16 or 32 states, which is the instruction mma.sync.m16n8k16 on every GPU from sm_80 on: 64 rows would
+  become wgmma on sm_90, which may add in another order. Bound by the 2 H V bytes of the head for m <= 64.
 - int8: both sides are integers. The state becomes codes hi * 128 + lo of 15 bits, scale = |x|max / (127 * 128); a row
-  of the head has codes -127..127 and a scale (absmax). Sums are exact: logits are those of the CPU core to the bit.
-  Bound by H V bytes.
+  of the head has codes -127..127 and a scale (absmax). Sums are exact in any tile: logits are those of the CPU core to
+  the bit. Bound by the H V bytes of the head for m <= 128.
 """
 
 import triton
 import triton.language as tl
 
 from tritwise.kernels.rotary import rounded
-
-BLOCK_M = 16
 
 
 @triton.jit
@@ -56,43 +56,47 @@ def split_state(states, planes, scales, H: tl.constexpr, BLOCK_H: tl.constexpr, 
     tl.store(scales + row, tl.where(finite, scale, float("nan")))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["m"])
 def head_rows(planes, scales, head, row_scales, logits, m, vocab, H: tl.constexpr, PADDED: tl.constexpr,
-              KIND: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_K: tl.constexpr,
-              WIDEN: tl.constexpr):
-    """Logits of BLOCK_V rows of the head for BLOCK_M states. WIDEN: the interpreter has no product in bfloat16."""
-    v = tl.program_id(0) * BLOCK_V + tl.arange(0, BLOCK_V)
-    i = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+              KIND: tl.constexpr, BLOCK_M: tl.constexpr, PARTS: tl.constexpr, BLOCK_V: tl.constexpr,
+              BLOCK_K: tl.constexpr, WIDEN: tl.constexpr):
+    """Logits of BLOCK_V rows of the head for PARTS * BLOCK_M states. WIDEN: the interpreter has no bfloat16 product.
+
+    Programs: (tiles of states, tiles of the head), so that those which read the same rows of the head run together.
+    """
+    v = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
+    i = tl.program_id(0) * (PARTS * BLOCK_M) + tl.arange(0, BLOCK_M)
     step = m.to(tl.int64) * PADDED
     k = tl.arange(0, BLOCK_K)
     weights = head + v.to(tl.int64)[:, None] * PADDED + k[None, :]
-    state = planes + i.to(tl.int64)[:, None] * PADDED + k[None, :]
-    first = tl.zeros([BLOCK_M, BLOCK_V], tl.int32 if KIND == "int8" else tl.float32)
-    second = first
-    third = first
+    PLANES: tl.constexpr = 2 if KIND == "int8" else 3
+    DTYPE: tl.constexpr = tl.int32 if KIND == "int8" else tl.float32
+    sums = (tl.zeros([BLOCK_M, BLOCK_V], DTYPE),) * (PARTS * PLANES)
     for begin in tl.range(0, PADDED, BLOCK_K):
         w = tl.trans(tl.load(weights + begin, mask=(v < vocab)[:, None], other=0))
-        known = (i < m)[:, None]
-        a = tl.load(state + begin, mask=known, other=0)
-        b = tl.load(state + step + begin, mask=known, other=0)
         if WIDEN:
-            w, a, b = w.to(tl.float32), a.to(tl.float32), b.to(tl.float32)
-        first = tl.dot(a, w, first, out_dtype=first.dtype)
-        second = tl.dot(b, w, second, out_dtype=first.dtype)
-        if KIND != "int8":
-            c = tl.load(state + 2 * step + begin, mask=known, other=0)
+            w = w.to(tl.float32)
+        after = ()
+        for at in tl.static_range(PARTS * PLANES):
+            rows = i + at // PLANES * BLOCK_M
+            state = planes + (at % PLANES) * step + rows.to(tl.int64)[:, None] * PADDED + k[None, :]
+            x = tl.load(state + begin, mask=(rows < m)[:, None], other=0)
             if WIDEN:
-                c = c.to(tl.float32)
-            third = tl.dot(c, w, third)
-    scale = tl.load(scales + i, mask=i < m, other=0.0)[:, None]
-    if KIND == "int8":
-        rows = tl.load(row_scales + v, mask=v < vocab, other=0.0)[None, :]
-        # 128 hi is exact, so this rounds as the core's fused sum does.
-        result = (first.to(tl.float32) * 128.0 + second.to(tl.float32)) * (scale * rows)
-    else:
-        result = (first + (second + third)) * scale
-    inside = (i < m)[:, None] & (v < vocab)[None, :]
-    tl.store(logits + i.to(tl.int64)[:, None] * vocab + v[None, :], result, mask=inside)
+                x = x.to(tl.float32)
+            after = after + (tl.dot(x, w, sums[at], out_dtype=DTYPE),)  # noqa: RUF005
+        sums = after
+    for part in tl.static_range(PARTS):
+        rows = i + part * BLOCK_M
+        scale = tl.load(scales + rows, mask=rows < m, other=0.0)[:, None]
+        first, second = sums[part * PLANES], sums[part * PLANES + 1]
+        if KIND == "int8":
+            of_rows = tl.load(row_scales + v, mask=v < vocab, other=0.0)[None, :]
+            # 128 hi is exact, so this rounds as the core's fused sum does.
+            result = (first.to(tl.float32) * 128.0 + second.to(tl.float32)) * (scale * of_rows)
+        else:
+            result = (first + (second + sums[part * PLANES + 2])) * scale
+        inside = (rows < m)[:, None] & (v < vocab)[None, :]
+        tl.store(logits + rows.to(tl.int64)[:, None] * vocab + v[None, :], result, mask=inside)
 
 
 @triton.jit

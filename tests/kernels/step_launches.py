@@ -2,10 +2,10 @@
 
     python tests/kernels/step_launches.py CAPABILITY SHAPE CACHE_TYPE ROWS...
 
-Runs a block of a published shape on CPU tensors that say they are on a GPU, with a driver that has a target and
-nothing else: types, constants and alignments of each launch are Triton's own, an argument of 1 becomes a constant.
-Runs a block of a published shape on CPU tensors that say they are on a GPU, with a driver that has a target and
-no more: types, constants and alignments of each launch are Triton's own, an argument of 1 becomes a constant.
+Runs a block of a published shape on CPU tensors that say they are on a GPU, with a driver that has a target and no
+more: types, constants and alignments of each launch are Triton's own, an argument of 1 becomes a constant. Prints a
+JSON line for each kernel: name, registers, bytes of stack (spills) and of shared memory. Sums are not computed.
+"""
 
 import json
 import os

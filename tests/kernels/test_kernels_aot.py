@@ -7,8 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tritwise.kernels.linear import GEMV_SUMS
 
 _COUNT = """
 import json, sys
@@ -16,7 +19,8 @@ from tritwise.kernels import aot
 from tritwise.kernels.tiles import Tile
 order = json.loads(sys.argv[1])
 tile = Tile(**order["tile"])
-code = aot.tile_code(tile, order["k"], capability=order["capability"], residual=order["residual"])
+code = aot.tile_code(tile, order["k"], capability=order["capability"], residual=order["residual"],
+                     tokens=order["tokens"])
 loop = code.main_loop("IGMMA|IMMA|IDP")
 names = code.names(loop)
 print(json.dumps({"loop": names, "spills": code.count("LDL|STL"), "registers": code.registers, "shared": code.shared,
@@ -25,10 +29,10 @@ print(json.dumps({"loop": names, "spills": code.count("LDL|STL"), "registers": c
 """
 
 
-def compiled(kernel, bn, bm, bk, warps, stages, *, k=8192, splits=2, capability=90, residual=False):
+def compiled(kernel, bn, bm, bk, warps, stages, *, k=8192, splits=2, capability=90, residual=False, tokens=1):
     """Counts of the machine code, in a process of its own."""
     tile = {"kernel": kernel, "bn": bn, "bm": bm, "bk": bk, "splits": splits, "warps": warps, "stages": stages}
-    order = {"tile": tile, "k": k, "capability": capability, "residual": residual}
+    order = {"tile": tile, "k": k, "capability": capability, "residual": residual, "tokens": tokens}
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", _COUNT, json.dumps(order)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -69,6 +73,31 @@ def test_gemv_is_dp4a_behind_masks_and_wide_loads():
     assert found["loop"]["IDP"] <= found["loop"]["LOP3"] <= found["loop"]["IDP"] + 4
     assert found["loads_128"] == found["loads"] == 8
     assert found["loop"].get("SHF", 0) + found["loop"].get("PRMT", 0) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("tokens", [1, 2, 4])
+def test_gemv_spills_nothing_with_as_many_sums_as_it_is_ever_launched_with(tokens, capability):
+    found = compiled("gemv", GEMV_SUMS // (tokens * 128), 1, 128, 1, 2, tokens=tokens, capability=capability)
+    assert found["spills"] == 0
+    assert found["loop"]["IDP"] == 128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "rows"), [(90, 1), (90, 3), (90, 20), (80, 1), (80, 40)])
+def test_every_kernel_of_a_decode_step_compiles_as_it_is_launched_and_spills_nothing(capability, rows):
+    """One row above all: its 1 becomes a constant, which Triton's interpreter does not do."""
+    command = [sys.executable, Path(__file__).with_name("decode_step_aot.py"), str(capability), str(rows)]
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    kernels = json.loads(done.stdout)
+    assert {each["kernel"] for each in kernels} >= {
+        "absmax_kernel", "rotate_head", "attend_chunks", "merge_chunks", "split_state", "head_rows", "adjust_block",
+        "best_of_block", "best_of_blocks", "weigh_blocks", "draw_rows", "first_tokens", "cut_first", "count_token"}
+    assert [each for each in kernels if each["spills"]] == []
+    assert max(each["shared"] for each in kernels) <= (227 if capability == 90 else 163) * 1024
 
 
 @pytest.mark.slow

@@ -42,7 +42,8 @@ def rows_off(out, q, layer, tables, slots, positions):
 
 
 @pytest.mark.parametrize("cache_type", CACHE_TYPES)
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(2, 2, 64), (4, 1, 100), (8, 1, 128), (3, 1, 16)])
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"),
+                         [(2, 2, 64), (4, 1, 100), (8, 1, 128), (3, 1, 16), (2, 1, 256)])
 def test_ragged_rows_are_within_the_bound_of_exact_attention(cache_type, heads, kv_heads, head_dim):
     lengths = [1, 64, 300]
     layer = filled_cache(cache_type, kv_heads=kv_heads, head_dim=head_dim, pages=30)
@@ -70,6 +71,15 @@ def test_the_kernels_and_the_cuts_of_a_prompt_never_change_a_bit(cache_type):
         parts = [attended(part.contiguous(), layer, tables, [0] * len(part), positions[at:at + len(part)])
                  for part, at in ((q[:cut], 0), (q[cut:], cut))]
         assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_both_kernels_give_the_same_bits_for_large_heads(cache_type):
+    """Their tiles are smaller."""
+    layer = filled_cache(cache_type, kv_heads=1, head_dim=160, pages=20)
+    tables, q = tables_of([270], 16, 20), queries(3, 2, 160)
+    whole = attended(q, layer, tables, [0] * 3, [267, 268, 269])
+    assert torch.equal(attended(q, layer, tables, [0] * 3, [267, 268, 269], prefill=False), whole)
 
 
 @pytest.mark.parametrize("cache_type", CACHE_TYPES)

@@ -11,6 +11,7 @@ COMPILE = """
 import json, sys
 from tritwise.kernels import decode_attention, prefill_attention
 from tritwise.kernels.aot import machine_code
+from tritwise.kernels.attention_tiles import block_positions
 
 which, cache_type, head_dim, capability = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 width = -(-head_dim // 32) * 32
@@ -21,11 +22,11 @@ arguments = {"q": "*fp32", "positions": "*i32", "slots": "*i32", "tables": "*i32
              "tops": "*fp32", "totals": "*fp32", "states": "*fp32", "tiles": "*i32", "score_scale": "fp32",
              "chunks": "i32"}
 constants = {"TYPE": cache_type, "HEADS": 32, "KV_HEADS": 8, "HEAD_DIM": head_dim, "PAGE": 64, "STORED": stored,
-             "GROUPS": width // 32, "BLOCK_D": max(16, 1 << (stored - 1).bit_length()), "BLOCK_N": 64, "COLUMNS": 16,
-             "CHUNK": 256}
-if which == "decode":
+             "GROUPS": width // 32, "BLOCK_D": max(16, 1 << (stored - 1).bit_length()), "COLUMNS": 16, "CHUNK": 256,
+             "BLOCK_N": block_positions(head_dim)}
+if which in ("decode", "alone"):
     kernel, warps, stages = decode_attention.attend_chunks, 4, 3
-    constants |= {"BLOCK_M": 16, "ALONE": False}
+    constants |= {"BLOCK_M": 16, "ALONE": which == "alone"}
 else:
     kernel, warps, stages = prefill_attention.attend_rows, 8, 2
     constants |= {"BLOCK_M": 32}
@@ -61,8 +62,9 @@ def test_decode_with_int8_on_an_h100_is_tensor_core_products_of_wide_loads_witho
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("which", "head_dim", "capability"), [
+    ("decode", 128, 80), ("decode", 128, 90), ("prefill", 128, 80), ("prefill", 128, 90), ("alone", 256, 90),
+    ("decode", 256, 90), ("prefill", 192, 90), ("prefill", 256, 80), ("prefill", 256, 90)])
 @pytest.mark.parametrize("cache_type", ["f16", "int8", "int4"])
-@pytest.mark.parametrize("which", ["decode", "prefill"])
-def test_each_kernel_is_tensor_core_products_of_wide_loads_without_spills(which, cache_type, capability):
-    assert faults(*compiled(which, cache_type, 128, capability)) == []
+def test_each_kernel_is_tensor_core_products_of_wide_loads_without_spills(which, cache_type, head_dim, capability):
+    assert faults(*compiled(which, cache_type, head_dim, capability)) == []

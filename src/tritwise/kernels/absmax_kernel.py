@@ -5,10 +5,28 @@ L2, 4 K of the gain. Writes: K bytes of codes and 8. Bound: those bytes; for one
 
 Codes are those of `tritwise.ternary.absmax` of the same float32 values, bit for bit: every operation has one IEEE
 rounding (div_rn; compiled with enable_fp_fusion=False), and adding and subtracting 1.5 * 2^23 rounds half to even.
+
+Training's kernel (training.py) is of the same functions; it reads other types, keeps rstd, and pads nothing.
 """
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def rms_normed(value, K, eps):
+    """A token's values [BLOCK], zero behind K, times rstd; and rstd."""
+    mean = tl.div_rn(tl.sum(value * value, axis=0), tl.cast(K, tl.float32))
+    rstd = tl.div_rn(1.0, tl.sqrt_rn(mean + eps))
+    return value * rstd, rstd
+
+
+@triton.jit
+def absmax_codes(value):
+    """A token's codes as int32 [BLOCK] and its scale."""
+    largest = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-5)
+    rounded = (value * (tl.div_rn(1.0, largest) * 127.0) + 12582912.0) - 12582912.0
+    return rounded.to(tl.int32), tl.div_rn(largest, 127.0)
 
 
 @triton.jit
@@ -32,12 +50,9 @@ def absmax_kernel(x, gain, codes, scale, sums, eps, K, K4,
             positive = tl.maximum(gate, 0.0)
             value = positive * positive * up
     if NORM:
-        mean = tl.div_rn(tl.sum(value * value, axis=0), tl.cast(K, tl.float32))
-        rstd = tl.div_rn(1.0, tl.sqrt_rn(mean + eps))
-        value = value * rstd * tl.load(gain + k, mask=inside, other=0.0)
-    largest = tl.maximum(tl.max(tl.abs(value), axis=0), 1e-5)
-    rounded = (value * (tl.div_rn(1.0, largest) * 127.0) + 12582912.0) - 12582912.0
-    code = rounded.to(tl.int32)
+        value, _ = rms_normed(value, K, eps)
+        value = value * tl.load(gain + k, mask=inside, other=0.0)
+    code, of_token = absmax_codes(value)
     tl.store(codes + token * (K4 * 4) + k, code.to(tl.int8), mask=k < K4 * 4)
-    tl.store(scale + token, tl.div_rn(largest, 127.0))
+    tl.store(scale + token, of_token)
     tl.store(sums + token, tl.sum(tl.where(k < K4 * 3, code, 0), axis=0))

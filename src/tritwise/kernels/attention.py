@@ -147,8 +147,9 @@ def layout_constants(cache: LayerCache, heads: int, chunk: int | None = None) ->
     stored = cache.width // 2 if packed else cache.width
     return {"TYPE": cache.type, "HEADS": heads, "KV_HEADS": cache.kv_heads, "HEAD_DIM": cache.head_dim,
             "PAGE": cache.page_tokens, "STORED": stored, "GROUPS": cache.width // INT4_GROUP,
-            "BLOCK_D": max(16, 1 << (stored - 1).bit_length()), "BLOCK_N": attention_tiles.BLOCK_N,
-            "COLUMNS": attention_tiles.SUM_COLUMNS, "CHUNK": chunk or attention_tiles.CHUNK}
+            "BLOCK_D": max(16, 1 << (stored - 1).bit_length()),
+            "BLOCK_N": attention_tiles.block_positions(cache.head_dim), "COLUMNS": attention_tiles.SUM_COLUMNS,
+            "CHUNK": chunk or attention_tiles.CHUNK}
 
 
 def _check(q: Tensor, cache: LayerCache, tables: Tensor, plan: AttentionPlan, out: Tensor) -> None:

@@ -23,8 +23,12 @@ import triton
 import triton.language as tl
 
 CHUNK = 256
-BLOCK_N = 64
 SUM_COLUMNS = 16  # the narrowest right operand of a product
+
+
+def block_positions(head_dim: int) -> int:
+    """BLOCK_N, for both kernels: 64 positions of more than 128 dimensions and their codes do not fit in registers."""
+    return 64 if head_dim <= 128 else 32
 
 
 @triton.jit

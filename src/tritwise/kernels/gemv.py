@@ -33,7 +33,8 @@ def gemv(x, x_scale, x_sums, w, w_scale, residual, out, sums, counters, M, N, K6
 
     Programs: row tiles * splits; `steps` of BK words in a split (also STEPS, in the interpreter; else 0). EVEN:
     splits * steps * BK = 4 K64. K64 = K padded / 64 is the argument because 4 K64 shows the compiler that a row begins
-    at a multiple of 16 bytes. A thread has 4 BN TOKENS BK / threads accumulators, so BN TOKENS <= 4 at BK = 4 threads.
+    at a multiple of 16 bytes. A thread has 4 BN TOKENS BK / threads accumulators; the launch keeps them at 128, so
+    BN TOKENS <= 8 at BK = 4 threads.
     """
     tile = tl.program_id(0) // splits
     split = tl.program_id(0) % splits

@@ -20,6 +20,7 @@ from tritwise.kernels.tiles import GEMV_TOKENS, Tile, choose
 # no bit of it: only products with few tiles gain from splits.
 PARTIAL_SUMS = 1 << 23
 COUNTERS = 1 << 16
+GEMV_SUMS = 1024  # of the gemv kernel: rows * tokens * words a step, of a warp
 _TOKEN_GROUP = 8  # token tiles that prefill walks through before the next row tile's weights
 
 
@@ -91,9 +92,12 @@ def launch(x: Quantised, weights: Planar, residual: torch.Tensor | None, out: to
     m, n, k4 = x.tokens, weights.shape[0], weights.packed.shape[1]
     if tile.kernel == "gemv" and m > GEMV_TOKENS:
         raise TritwiseError(f"the gemv kernel takes no {m} tokens", why=f"{GEMV_TOKENS} is the most")
+    tokens = 1 << (m - 1).bit_length()
+    if tile.kernel == "gemv":
+        # A thread's accumulators stay in registers up to 128 of them.
+        tile = replace(tile, bn=min(tile.bn, max(1, GEMV_SUMS * tile.warps // (tokens * tile.bk))))
     steps, splits, even = tile.divided(k4)
     tiles_n, tiles_m = -(-n // tile.bn), -(-m // tile.bm)
-    tokens = 1 << (m - 1).bit_length()
     counters = tiles_n * (tokens if tile.kernel == "gemv" else tiles_m)
     sums = tiles_n * tile.bn * tokens if tile.kernel == "gemv" else tile.partial_sums(m, n)
     if splits > 1 and (sums > workspace.sums.numel() or counters > workspace.counters.numel()):

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tritwise.kernels.absmax_kernel import absmax_codes, rms_normed
 from tritwise.kernels.training_twins import EPS, MOST_VALUES, WINDOW, WINDOWS
 
 _EPS = tl.constexpr(EPS)
@@ -112,15 +113,13 @@ def _quantise_tokens(x, gain, codes, scales, rstds, K, eps, NORM: tl.constexpr, 
     k = tl.arange(0, BLOCK)
     y = tl.load(x + row * K + k, mask=k < K, other=0.0).to(tl.float32)
     if NORM:
-        rstd = tl.div_rn(1.0, tl.sqrt_rn(tl.div_rn(tl.sum(y * y, axis=0), K * 1.0) + eps))
+        y, rstd = rms_normed(y, K, eps)
         tl.store(rstds + row, rstd)
-        y = y * rstd
     if GAIN:
         y = y * tl.load(gain + k, mask=k < K, other=0.0).to(tl.float32)
-    largest = tl.maximum(tl.max(tl.abs(y), axis=0), _EPS)
-    code = (y * (tl.div_rn(1.0, largest) * 127.0) + _ROUND) - _ROUND
+    code, scale = absmax_codes(y)
     tl.store(codes + row * K + k, code.to(tl.int8), mask=k < K)
-    tl.store(scales + row, tl.div_rn(largest, 127.0))
+    tl.store(scales + row, scale)
 
 
 @triton.jit

@@ -114,8 +114,8 @@ class FakeBackend:
         wanted = [self.logits_after(rows[row]) for row in batch.logits_for]
         candidates = [self.logits_after(rows[row]) for row in batch.best_for]
         best = [int(logits.argmax()) if np.isfinite(logits.max()) else -1 for logits in candidates]
-        drawn = [Sampler(how).draw(self.logits_after(rows[row]), len(rows[row]))
-                 for row, how in zip(batch.draw_for, batch.how, strict=True)]
+        drawn = [Sampler(draw.how).draw(self.logits_after(rows[row]), len(rows[row]), draw.history, draw.mask)
+                 for row, draw in zip(batch.draw_for, batch.draws, strict=True)]
         return Output(np.array(wanted, dtype=np.float32).reshape(len(wanted), self.vocab_size),
                       np.array(best, dtype=np.int32), np.array(drawn, dtype=np.int32))
 

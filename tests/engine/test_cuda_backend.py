@@ -10,8 +10,10 @@ from engine_fakes import tiny_config
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import Batch, CpuBackend, Sampling
+from tritwise.engine.backend import Draw
 from tritwise.engine.model import Model, load
 from tritwise.engine.page_tables import OutOfPages
+from tritwise.engine.sampling import History
 from tritwise.measure.shapes import random_tensors
 
 pytest.importorskip("triton", reason="Triton is for Linux")
@@ -28,7 +30,9 @@ KINDS = {
     "dense": {"model_type": "llama", "linear_type": "dense"},
 }
 DRAWN = {"greedy": {}, "temperature": {"temperature": 0.8, "min_p": 0.01, "seed": 3},
-         "top k": {"temperature": 1.0, "top_k": 20, "top_p": 0.9, "seed": 1}}
+         "top k": {"temperature": 1.0, "top_k": 20, "top_p": 0.9, "seed": 1},
+         "adjusted": {"temperature": 0.8, "seed": 2, "repetition_penalty": 1.4, "frequency_penalty": 0.6,
+                      "presence_penalty": 0.3, "logit_bias": {5: 3.0, 7: float("-inf")}}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +55,8 @@ def _quick_interpreter():
 
 
 def config_of(kind: str = "bitnet", **changes):
-    sizes = {"vocab_size": 96, "num_hidden_layers": 1, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    sizes = {"vocab_size": 96, "num_hidden_layers": 1, "intermediate_size": 64, "num_attention_heads": 2,
+             "num_key_value_heads": 1}
     return tiny_config(**sizes | KINDS[kind] | changes)
 
 
@@ -108,7 +113,7 @@ def test_the_device_draws_what_the_host_draws_from_its_logits(settings):
     assert len(set(tokens["device"])) > 1
 
 
-@pytest.mark.parametrize("how", [{"top_p": 0.9}, {"top_k": 257}, {"repetition_penalty": 1.1}, {"logit_bias": {3: 1.0}}])
+@pytest.mark.parametrize("how", [{"top_p": 0.9}, {"top_k": 257}, {"logit_bias": [(3, 1.0), (3, 2.0)]}])
 def test_what_the_device_cannot_draw_is_left_to_the_host(how):
     assert not backend_of(config_of(vocab_size=600)).draws(Sampling(temperature=1.0, **how))
 
@@ -266,3 +271,58 @@ def test_importing_the_engine_asks_for_no_gpu():
     code = "import sys, tritwise.engine; print([m for m in ('torch', 'triton') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Even:
+    """Allows even ids, at every third token all of them."""
+
+    def mask(self, ids):
+        return None if len(ids) % 3 == 2 else np.full(3, 0x55555555, np.uint32)
+
+    def accept(self, token):
+        pass
+
+
+def test_masks_and_penalties_follow_their_sequences_through_slots_and_steps():
+    """A constrained sequence beside one with penalties; afterwards the same slots hold others that have neither."""
+    config = config_of()
+    works = [(PROMPT[:5], {"temperature": 0.0}, True), (PROMPT[5:9], DRAWN["adjusted"], False)]
+    tokens = {}
+    for where in ("device", "host"):
+        model = model_of(config)
+        if where == "host":
+            model.backend.draws = lambda how: False
+        generations = [model._generation(prompt, max_tokens=4, constraint=Even() if constrained else None, **settings)
+                       for prompt, settings, constrained in works]
+        for work in generations:
+            model._scheduler.submit(work)
+        for work in generations:
+            model._scheduler.finish(work)
+        tokens[where] = [work.completion().token_ids for work in generations]
+        tokens[where].append(model.generate(PROMPT[:3], max_tokens=2, **DRAWN["temperature"]).token_ids)
+    assert tokens["device"] == tokens["host"]
+    assert all(token % 2 == 0 for place, token in enumerate(tokens["device"][0]) if place % 3 != 2)
+
+
+def test_what_was_counted_ahead_in_vain_is_counted_anew():
+    """Another sequence comes between: the device has counted one draw too many by then."""
+    config = config_of()
+    how = Sampling(repetition_penalty=2.0, frequency_penalty=1.5)
+    backend, plain = backend_of(config), backend_of(config, run_ahead=False)
+    history = {each: History(PROMPT[:4]) for each in (backend, plain)}
+    for each in (backend, plain):
+        each.forward(rows(PROMPT[:3], wanted=[]))
+    token, ahead = PROMPT[3], []
+    for position in range(3, 9):
+        if position == 7:
+            for each in (backend, plain):
+                each.forward(rows(PROMPT[:2], slot=1, wanted=[]))
+        ahead.append(backend._ahead is not None)
+        batch = dataclasses.replace(rows([token], first=position, wanted=[]), draw_for=np.array([0], np.int32))
+        drawn = [int(each.forward(dataclasses.replace(batch, draws=(Draw(how, history[each]),))).drawn[0])
+                 for each in (backend, plain)]
+        assert drawn[0] == drawn[1]
+        token = drawn[0]
+        for each in history.values():
+            each.append(token)
+    assert ahead == [False, False, True, True, False, False]

@@ -200,7 +200,7 @@ def test_closing_ends_what_runs_with_an_error_and_refuses_more():
 
 def test_a_backend_that_draws_is_asked_for_tokens_and_gives_the_same_ones():
     """Beside a greedy sequence and one whose settings it does not take; a draft is checked with drawn tokens, too."""
-    drawn, other = Sampling(temperature=0.8, seed=3), Sampling(temperature=0.8, seed=4)
+    drawn = Sampling(temperature=0.8, seed=3)
     prompts = [[5, 6, 7, 5, 6], list(range(20, 31)), [9] * 7]
     works = [(prompts[0], {}), (prompts[1], {"temperature": 0.8, "seed": 3}),
              (prompts[2], {"temperature": 0.8, "seed": 4})]
@@ -215,11 +215,55 @@ def test_a_backend_that_draws_is_asked_for_tokens_and_gives_the_same_ones():
         model._scheduler.finish(work)
     assert [work.completion().token_ids for work in generations] == expected
     batches = model.backend.batches
-    assert {how for batch in batches for how in batch.how} == {drawn}
+    assert {draw.how for batch in batches for draw in batch.draws} == {drawn}
     assert sum(len(batch.draw_for) for batch in batches) >= 12
-    assert other not in {how for batch in batches for how in batch.how}
     masked = model._generation(prompts[1], max_tokens=2, logprobs=1, temperature=0.8, seed=3)
     before = len(batches)
     model._scheduler.submit(masked)
     model._scheduler.finish(masked)
     assert not any(len(batch.draw_for) for batch in batches[before:])  # its log-probabilities need the logits
+
+
+class OddTokens:
+    """Allows tokens with odd ids; hears what is accepted, and may fail."""
+
+    def __init__(self, fails_after: int = 100) -> None:
+        self.accepted, self._fails_after = [], fails_after
+
+    def mask(self, ids):
+        if len(ids) >= self._fails_after:
+            raise ValueError("the grammar is at its end")
+        assert list(ids) == self.accepted
+        return np.full(10, 0xAAAAAAAA, np.uint32)
+
+    def accept(self, token):
+        self.accepted.append(token)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "seed": 3, "repetition_penalty": 1.5,
+                                           "frequency_penalty": 0.5, "logit_bias": {7: 2.0}}])
+def test_masks_and_penalties_go_to_a_backend_that_draws_one_row_at_a_time(sampling):
+    prompt = [5, 6, 7, 5, 6]
+    expected = alone(prompt, max_tokens=9, constraint=OddTokens(), **sampling).token_ids
+    for guesses in (None, NgramSpeculation(adaptive=False)):
+        model = fake_model()
+        model.backend.draws_by = {Sampling(**sampling)}
+        constraint = OddTokens()
+        found = model.generate(prompt, max_tokens=9, constraint=constraint, speculation=guesses, **sampling)
+        assert found.token_ids == expected == tuple(constraint.accepted)
+        assert any(len(batch.draw_for) for batch in model.backend.batches)
+        for batch in model.backend.batches:
+            assert not len(batch.draw_for) or len(batch.tokens) == len(batch.draw_for) or batch.positions[0] == 0
+
+
+def test_a_constraint_that_fails_ends_its_own_sequence_where_a_backend_draws():
+    model = fake_model()
+    model.backend.draws_by = {Sampling()}
+    failing = model._generation([5, 6, 7], max_tokens=9, constraint=OddTokens(fails_after=2))
+    other = model._generation([8, 9], max_tokens=5)
+    for work in (failing, other):
+        model._scheduler.submit(work)
+    model._scheduler.finish(other)
+    assert other.completion().token_ids == alone([8, 9], max_tokens=5).token_ids
+    with pytest.raises(ValueError, match="at its end"):
+        model._scheduler.finish(failing)

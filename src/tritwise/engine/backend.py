@@ -8,11 +8,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tritwise.engine.sampling import Sampling
+from tritwise.engine.sampling import History, Sampling, Words
 
 
 def _none() -> NDArray[np.int32]:
     return np.empty(0, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a row's token is drawn: settings, the ids before it where they look back, and a mask of what is allowed."""
+
+    how: Sampling
+    history: History | None = None
+    mask: Words | None = None
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class Batch:
     at `positions[i]`. The rows of one slot stand in ascending order of position and continue what the slot holds;
     a smaller first position rewinds it. `logits_for` is int32 [m]: the rows whose logits are wanted. `best_for` is
     int32 [b]: the rows of which only the most likely id is wanted, which is cheaper. `draw_for` is int32 [d]: the rows
-    of which the next token is wanted, drawn by the settings `how` of each; only for those that `Backend.draws` takes.
+    of which the next token is wanted, drawn as `draws` says of each; only by settings that `Backend.draws` takes. One
+    with a history or a mask is the only row of its slot.
     """
 
     tokens: NDArray[np.int32]
@@ -32,7 +42,7 @@ class Batch:
     logits_for: NDArray[np.int32]
     best_for: NDArray[np.int32] = field(default_factory=_none)
     draw_for: NDArray[np.int32] = field(default_factory=_none)
-    how: tuple[Sampling, ...] = ()
+    draws: tuple[Draw, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class Backend(Protocol):
     def info(self) -> BackendInfo: ...
 
     def draws(self, how: Sampling) -> bool:
-        """Whether it draws tokens by these settings itself (`Batch.draw_for`), which saves carrying logits about."""
+        """Whether it draws tokens by these settings itself, masked or not, which saves carrying logits about."""
         ...
 
     def forward(self, batch: Batch) -> Output:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritwise.common.errors import TritwiseError
-from tritwise.engine.backend import Backend, Batch
+from tritwise.engine.backend import Backend, Batch, Draw
 from tritwise.engine.pages import Pages
 from tritwise.engine.sequence import Sequence
 from tritwise.engine.speculation import Outlook, StepCosts
@@ -40,6 +40,7 @@ class Part:
     first: int
     decodes: bool
     answer: str = "logits"
+    draw: Draw | None = None
 
     @property
     def end(self) -> int:
@@ -124,21 +125,21 @@ class Scheduler:
             return
         outlook = self._draft(parts)
         parts = self._make_room([part for part in parts if not part.sequence.finished])
+        parts = [part for part in parts if self._choose_answer(part)]
         if not parts:
             return
-        tokens, slots, positions, how = [], [], [], []
+        tokens, slots, positions, draws = [], [], [], []
         asked = {"logits": [], "best": [], "drawn": []}
         for part in parts:
             sequence, count, row = part.sequence, part.end - part.start, len(tokens)
             tokens += sequence.ids[part.start:part.stop] + sequence.draft
             slots += [part.slot] * count
             positions += range(part.start, part.end)
-            part.answer = self._answer(sequence)
             asked[part.answer] += range(row + part.first - part.start, row + count)
-            if part.answer == "drawn":
-                how += [sequence.drawn_by] * (part.end - part.first)
+            if part.draw is not None:
+                draws += [part.draw] * (part.end - part.first)
         batch = Batch(*(np.array(column, dtype=np.int32) for column in (tokens, slots, positions, *asked.values())),
-                      tuple(how))
+                      tuple(draws))
         began = time.perf_counter()
         try:
             output = self._backend.forward(batch)
@@ -174,12 +175,19 @@ class Scheduler:
                 self._fail(sequence, interrupt)
                 raise
 
-    def _answer(self, sequence: Sequence) -> str:
-        """What of `Output` serves this sequence with the least work."""
+    def _choose_answer(self, part: Part) -> bool:
+        """What of `Output` serves the sequence with the least work; False where its constraint failed."""
+        sequence, count = part.sequence, part.end - part.first
         if sequence.only_best:
-            return "best"
-        how = sequence.drawn_by
-        return "drawn" if how is not None and self._backend.draws(how) else "logits"
+            part.answer = "best"
+        elif count and sequence.drawn_by is not None and self._backend.draws(sequence.drawn_by):
+            try:
+                part.draw = sequence.draw(self._backend.vocab_size, count)
+            except Exception as error:  # the fault of this sequence; its batch mates go on
+                self._fail(sequence, error)
+                return False
+            part.answer = "logits" if part.draw is None else "drawn"
+        return True
 
     def _draft(self, parts: list[Part]) -> Outlook | None:
         """Ask the decoding sequences for guesses, in turn; each knows what those before it added."""

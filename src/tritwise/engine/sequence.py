@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from tritwise.engine.backend import Draw
 from tritwise.engine.sampling import (
     Constraint,
     History,
     Sampler,
     Sampling,
     TokenLogprob,
+    Words,
     checked_token,
     log_probability,
     mask_words,
@@ -83,10 +85,11 @@ class Sequence(ABC):
 
     @property
     def drawn_by(self) -> Sampling | None:
-        """The settings, where the next token is a function of them, the logits and the position alone, else None.
+        """The settings, where a backend that draws by them may draw: `take_tokens` is then called instead of `take`."""
+        return None
 
-        `take_tokens` is called instead of `take` where a backend draws by them.
-        """
+    def draw(self, vocab: int, rows: int) -> Draw | None:
+        """How the tokens behind the last `rows` ids and drafts are drawn; None where only the host can tell."""
         return None
 
     def propose(self, room: int, outlook: Outlook) -> None:  # noqa: B027 (what does not grow has nothing to guess)
@@ -127,8 +130,7 @@ class Generation(Sequence):
         self.pieces: list[str] = []
         self._only_best = sampling.is_argmax and constraint is None and logprobs is None
         self._sampler = Sampler(sampling) if not self._only_best else None
-        alone = constraint is None and logprobs is None and not sampling.looks_back
-        self._drawn_by = sampling if alone and not self._only_best else None
+        self._drawn_by = sampling if logprobs is None and not self._only_best else None
         self._history = History(prompt) if sampling.looks_back else None
         self._constraint, self._end_ids = constraint, end_ids
         self._top, self._logprobs = logprobs, None if logprobs is None else []
@@ -162,6 +164,12 @@ class Generation(Sequence):
     def drawn_by(self) -> Sampling | None:
         return self._drawn_by
 
+    def draw(self, vocab: int, rows: int) -> Draw | None:
+        # What a mask or a penalty makes of a later row depends on the tokens drawn before it.
+        if rows > 1 and (self._constraint is not None or self._history is not None):
+            return None
+        return Draw(self._drawn_by, self._history, self._mask(vocab))
+
     def propose(self, room: int, outlook: Outlook) -> None:
         if self._speculator is not None:
             # A step draws one token more than there are guesses.
@@ -178,10 +186,13 @@ class Generation(Sequence):
     def take_tokens(self, start: int, tokens: NDArray[np.int32]) -> None:
         self._grow(checked_token(token, len(self.ids)) for token in tokens.tolist())
 
+    def _mask(self, vocab: int) -> Words | None:
+        if self._constraint is None:
+            return None
+        return mask_words(self._constraint.mask(self.ids[self.prompt_tokens:]), vocab)
+
     def _draw(self, logits: NDArray[np.float32]) -> int:
-        constraint = self._constraint
-        mask = None if constraint is None else mask_words(constraint.mask(self.ids[self.prompt_tokens:]), len(logits))
-        token = self._sampler.draw(logits, len(self.ids), self._history, mask)
+        token = self._sampler.draw(logits, len(self.ids), self._history, self._mask(len(logits)))
         if self._logprobs is not None:
             self._logprobs.append(log_probability(logits, token, self._top))
         return token

@@ -16,14 +16,16 @@ from torch import Tensor
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
-from tritwise.engine.backend import BackendInfo, Batch, Output, available_cores
+from tritwise.engine.backend import BackendInfo, Batch, Draw, Output, available_cores
 from tritwise.engine.cpu import Weight
+from tritwise.engine.cuda.adjusting import Adjusting
 from tritwise.engine.cuda.decoder import Decoder
 from tritwise.engine.cuda.graphs import GREEDY, DecodeGraph, graph_room, settings_of, steps_of
 from tritwise.engine.cuda.weights import load_weights
 from tritwise.engine.page_tables import PageTables
 from tritwise.engine.sampling import Sampling
 from tritwise.engine.sizes import cache_sizes
+from tritwise.kernels.adjustments import adjust_rows, count_drawn
 from tritwise.kernels.attention import chunks_of, plan_attention, workspace
 from tritwise.kernels.cache import CACHE_TYPES, KVCache
 from tritwise.kernels.checks import check_device
@@ -31,6 +33,7 @@ from tritwise.kernels.device_sampling import draw_room, on_device, sample_rows
 from tritwise.kernels.head import HEAD_KINDS, head_room, logits_of
 
 PAGE_TOKENS = 64
+_LIKELIEST = Draw(GREEDY)
 MOST_GRAPH_ROWS = 64
 
 
@@ -42,8 +45,14 @@ class _Ahead:
     slots: list[int]
     tokens: list[int]      # that it was computed from
     positions: list[int]
-    how: tuple[Sampling, ...]
+    draws: list[Draw]
     result: "_Result"
+
+    def is_for(self, slots: list[int], tokens: list[int], positions: list[int], draws: list[Draw]) -> bool:
+        """Whether this is the step that is asked for now."""
+        return (self.slots, self.tokens, self.positions) == (slots, tokens, positions) and all(
+            mine.how == theirs.how and mine.history is theirs.history and theirs.mask is None
+            for mine, theirs in zip(self.draws, draws, strict=True))
 
 
 class _Result:
@@ -123,6 +132,7 @@ class CudaBackend:
                                                                     device=place), sizes.context)
         self._group = config.num_attention_heads // config.num_key_value_heads
         self._most_rows = min(MOST_GRAPH_ROWS, 1 << (max(16, slots) - 1).bit_length())
+        self._adjusting = Adjusting(slots, config.vocab_size, place)
         self._room = None
         self._graphs: dict[tuple, DecodeGraph] = {}
         self._pool = None
@@ -140,9 +150,11 @@ class CudaBackend:
 
     def draws(self, how: Sampling) -> bool:
         """Whether these settings can be followed on the device (`kernels.device_sampling.on_device`)."""
+        ids = [id_ for id_, _ in how.logit_bias]
+        if len(set(ids)) < len(ids):  # the core adds up several biases of a token one by one
+            return False
         top_k = how.top_k if how.top_k < self.vocab_size else 0
-        return on_device(temperature=how.temperature, top_k=top_k, top_p=how.top_p, looks_back=how.looks_back,
-                         biased=bool(how.logit_bias))
+        return on_device(temperature=how.temperature, top_k=top_k, top_p=how.top_p, adjusts=True)
 
     def forward(self, batch: Batch) -> Output:
         """Logits, most likely ids and drawn tokens as `batch` asks. Raises OutOfPages, and nothing has changed then."""
@@ -158,7 +170,7 @@ class CudaBackend:
 
     def close(self) -> None:
         """Give the weights and the cache back."""
-        self._decoder = self._room = self._ahead = self._pool = None
+        self._decoder = self._room = self._ahead = self._pool = self._adjusting = None
         self._graphs = {}
         self.cache = None
 
@@ -181,6 +193,8 @@ class CudaBackend:
         if n == asked and n <= self._most_rows:
             return self._decode(batch, ahead)
         self._last_slots = None
+        if ahead is not None:
+            self._adjusting.forget(ahead.slots)
         device, decoder = self._decoder.tables.device, self._decoder
         plan = plan_attention(batch.slots, batch.positions, group=self._group, device=device)
         room = None
@@ -196,13 +210,22 @@ class CudaBackend:
         count = len(batch.logits_for)
         tokens = np.empty(0, np.int32)
         if len(wanted) > count:
-            how = [GREEDY] * len(batch.best_for) + list(batch.how)
+            draws = [_LIKELIEST] * len(batch.best_for) + list(batch.draws)
+            how = [draw.how for draw in draws]
+            slots = batch.slots[wanted[count:]]
+            adjusted = self._adjusting.prepare(slots.tolist(), draws)
+            if adjusted:
+                on_device_slots = torch.from_numpy(slots).to(device)
+                adjust_rows(logits[count:], on_device_slots, self._adjusting.tensors, logits[count:])
             behind = torch.from_numpy(batch.positions[wanted[count:]].astype(np.int64) + 1).to(device)
             drawn = torch.empty(len(how), dtype=torch.int32, device=device)
-            draws, lists = steps_of(how, self.vocab_size)
+            random, lists = steps_of(how, self.vocab_size)
             head = decoder.weights.head
             sample_rows(logits[count:], settings_of(how, self.vocab_size, device), behind, head_room(head, len(how)),
-                        draw_room(len(how), self.vocab_size, device), drawn, draws=draws, lists=lists)
+                        draw_room(len(how), self.vocab_size, device), drawn, draws=random, lists=lists)
+            if adjusted:
+                count_drawn(drawn, on_device_slots, self._adjusting.tensors)
+                self._adjusting.drew(slots.tolist())
             tokens = drawn.cpu().numpy()
         return Output(logits[:count].cpu().numpy(), *np.split(tokens, [len(batch.best_for)]))
 
@@ -211,27 +234,34 @@ class CudaBackend:
         n = len(batch.tokens)
         order = np.lexsort((batch.positions, batch.slots))
         slots, positions, tokens = (each[order].tolist() for each in (batch.slots, batch.positions, batch.tokens))
-        how = [GREEDY] * n
-        for row, settings in zip(batch.draw_for.tolist(), batch.how, strict=True):
-            how[row] = settings
-        how = tuple(how[row] for row in order)
+        draws = [_LIKELIEST] * n
+        for row, draw in zip(batch.draw_for.tolist(), batch.draws, strict=True):
+            draws[row] = draw
+        draws = [draws[row] for row in order]
         carried = not len(batch.logits_for)
-        if ahead is not None and carried and (ahead.slots, ahead.positions, ahead.tokens, ahead.how) == (
-                slots, positions, tokens, how):
+        if ahead is not None and carried and ahead.is_for(slots, tokens, positions, draws):
             graph, result = ahead.graph, ahead.result
         else:
-            graph = self._graph(n, max(positions) + 1, list(how))
-            graph.fill(*(np.array(each, np.int32) for each in (tokens, slots, positions)), how)
+            if ahead is not None:
+                self._adjusting.forget(ahead.slots)
+            adjusted = self._adjusting.prepare(slots, draws)
+            graph = self._graph(n, max(positions) + 1, [draw.how for draw in draws], adjusted)
+            graph.fill(*(np.array(each, np.int32) for each in (tokens, slots, positions)),
+                       tuple(draw.how for draw in draws))
             graph.replay()
             result = _Result(graph.drawn)
+        self._adjusting.drew(slots)
         follow = None
-        if self._run_ahead and carried and slots == self._last_slots and self._can_follow(graph, slots, positions):
+        # A mask is of one step.
+        free = carried and slots == self._last_slots and all(draw.mask is None for draw in draws)
+        if self._run_ahead and free and self._can_follow(graph, slots, positions):
             graph.replay()
             follow = _Result(graph.drawn)
         self._last_slots = slots
         drawn = result.tokens(n)
         if follow is not None:
-            self._ahead = _Ahead(graph, slots, drawn.tolist(), [position + 1 for position in positions], how, follow)
+            self._ahead = _Ahead(graph, slots, drawn.tolist(), [position + 1 for position in positions], draws,
+                                 follow)
         place = np.empty(n, np.int64)  # of each row of the batch among the graph's
         place[order] = np.arange(n)
         logits = np.empty((0, self.vocab_size), np.float32)
@@ -248,17 +278,17 @@ class CudaBackend:
             return False
         return all(self.cache.is_own(slot, position + 1) for slot, position in zip(slots, positions, strict=True))
 
-    def _graph(self, rows: int, length: int, how: list[Sampling]) -> DecodeGraph:
+    def _graph(self, rows: int, length: int, how: list[Sampling], adjusted: bool) -> DecodeGraph:
         """The smallest graph for so many rows of sequences up to `length`, captured when it is first needed."""
         draws, lists = steps_of(how, self.vocab_size)
         rows = 1 << (rows - 1).bit_length()
         chunks = min(1 << (chunks_of(length) - 1).bit_length(), chunks_of(self.context))
-        key = rows, chunks, draws, lists
+        key = rows, chunks, draws, lists, adjusted
         if key not in self._graphs:
             if self._room is None:
                 self._room = graph_room(self._decoder, self._most_rows, self.context)
                 if self._decoder.tables.is_cuda:
                     self._pool = torch.cuda.graph_pool_handle()
             self._graphs[key] = DecodeGraph(self._decoder, self._room, rows, chunks, draws=draws, lists=lists,
-                                            pool=self._pool)
+                                            adjusted=self._adjusting.tensors if adjusted else None, pool=self._pool)
         return self._graphs[key]

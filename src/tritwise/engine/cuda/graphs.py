@@ -15,6 +15,7 @@ from torch import Tensor
 from tritwise.engine.cuda.decoder import Decoder
 from tritwise.engine.sampling import Sampling
 from tritwise.kernels import prepare
+from tritwise.kernels.adjustments import Adjustments, adjust_rows, count_drawn
 from tritwise.kernels.attention import AttentionPlan, Workspace, chunks_of, workspace
 from tritwise.kernels.device_sampling import DrawRoom, RowSettings, draw_room, row_settings, sample_rows
 from tritwise.kernels.head import HeadRoom, head_room, logits_of
@@ -58,15 +59,16 @@ def graph_room(decoder: Decoder, rows: int, context: int) -> GraphRoom:
 class DecodeGraph:
     """A step of up to `rows` rows over sequences of up to `chunks` chunks, for whatever sequences.
 
-    `draws` and `lists` say which parts of the sampling are in it. Rows may belong to any slots, several to one; they
+    `draws` and `lists` say which parts of the sampling are in it; `adjusted` are the slots' masks, biases and penalties
+    where it has them. Rows may belong to any slots, several to one; they
     go through the decode kernel of attention, which gives a row the same bits as prefill does.
     """
 
     def __init__(self, decoder: Decoder, room: GraphRoom, rows: int, chunks: int, *, draws: bool, lists: bool,
-                 pool: object = None) -> None:
+                 adjusted: Adjustments | None = None, pool: object = None) -> None:
         device = decoder.tables.device
         self.rows, self.chunks, self._decoder, self._room = rows, chunks, decoder, room
-        self._draws, self._lists = draws, lists
+        self._draws, self._lists, self._adjusted = draws, lists, adjusted
         vocab = decoder.weights.head.vocab
         self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=device)  # tokens, slots, positions
         self._tokens, slots, self._positions = self._inputs
@@ -101,9 +103,13 @@ class DecodeGraph:
         states = decoder.states(decoder.hidden(self._tokens, self._plan, room.attention,
                                                room.mixed[:self.rows]))
         logits_of(states, decoder.weights.head, self._head, self.logits)
+        if self._adjusted is not None:
+            adjust_rows(self.logits, self._slots, self._adjusted, self.logits)
         behind = self._positions.to(torch.int64) + 1
         sample_rows(self.logits, self._settings, behind, self._head, draw_room_of(room.draws, self.rows), self.drawn,
                     draws=self._draws, lists=self._lists)
+        if self._adjusted is not None:
+            count_drawn(self.drawn, self._slots, self._adjusted)
         self._tokens.copy_(self.drawn.clamp(min=0))  # -1 ends the sequence on the host; here it has to be an id
         self._positions.add_((self._slots >= 0).to(torch.int32))
 

@@ -28,9 +28,10 @@ from tritwise.engine.cuda import graphs
 from tritwise.engine.cuda.decoder import Decoder
 from tritwise.engine.cuda.weights import BlockWeights, DenseLinears, Linears, ModelWeights, TernaryLinears
 from tritwise.kernels import Planar, tiles
+from tritwise.kernels.adjustments import adjustments
 from tritwise.kernels.attention import plan_attention
 from tritwise.kernels.cache import KVCache
-from tritwise.kernels.head import make_head
+from tritwise.kernels.head import HeadWeights
 from tritwise.kernels.planar import padded
 from tritwise.measure.shapes import shape_config
 
@@ -93,7 +94,7 @@ def linears(config: ModelConfig, *names: str) -> Linears:
     return TernaryLinears((Planar(packed, torch.zeros(n), (n, k)),), (), 0.0)
 
 
-def decoder_of(config: ModelConfig, cache_type: str) -> Decoder:
+def decoder_of(config: ModelConfig, cache_type: str, vocab: int = VOCAB) -> Decoder:
     """One block of zeros."""
     gain, hidden, dense = torch.zeros, config.hidden_size, config.linear_type == "dense"
     subs = (gain(hidden), gain(config.intermediate_size)) if config.has_sub_norms else (None, None)
@@ -101,9 +102,12 @@ def decoder_of(config: ModelConfig, cache_type: str) -> Decoder:
         linears(config, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         linears(config, "self_attn.o_proj"), linears(config, "mlp.gate_proj", "mlp.up_proj"),
         linears(config, "mlp.down_proj"), gain(hidden), gain(hidden), *subs, None, None)
-    embedding = torch.zeros(VOCAB, hidden, dtype=torch.bfloat16)
-    weights = ModelWeights(embedding, [block], gain(hidden), make_head(embedding, "stored" if dense else "int8"))
-    cache = KVCache(cache_type, layers=1, pages=4, kv_heads=config.num_key_value_heads, head_dim=config.head_dim)
+    embedding = torch.zeros(vocab, hidden, dtype=torch.bfloat16)
+    head = HeadWeights("bf16", embedding, gain(0), hidden) if dense else HeadWeights(
+        "int8", torch.zeros(vocab, hidden, dtype=torch.int8), gain(vocab), hidden)
+    weights = ModelWeights(embedding, [block], gain(hidden), head)
+    cache = KVCache(cache_type, layers=1, pages=4, kv_heads=config.num_key_value_heads, head_dim=config.head_dim,
+                    device=embedding.device)
     return Decoder(config, weights, cache, torch.zeros(4, CONTEXT // 64, dtype=torch.int32), CONTEXT)
 
 
@@ -111,11 +115,12 @@ def main(capability: int, shape: str, cache_type: str, rows: list[int]) -> None:
     compile_instead_of_launching(capability)
     config = shape_config(shape).with_changes(num_hidden_layers=1, vocab_size=VOCAB)
     decoder = decoder_of(config, cache_type)
-    room = graphs.graph_room(decoder, max(rows), CONTEXT)
+    room, adjusted = graphs.graph_room(decoder, max(rows), CONTEXT), adjustments(4, VOCAB)
     for count in rows:
         for chunks in (1, CONTEXT // 256):
-            for draws, lists in ((False, False), (True, True)):
-                graphs.DecodeGraph(decoder, room, count, chunks, draws=draws, lists=lists).replay()
+            for draws in (False, True):
+                graphs.DecodeGraph(decoder, room, count, chunks, draws=draws, lists=draws,
+                                   adjusted=adjusted if draws else None).replay()
     positions = np.arange(PROMPT, dtype=np.int32)
     plan = plan_attention(positions * 0, positions, group=config.num_attention_heads // config.num_key_value_heads)
     decoder.states(decoder.hidden(torch.zeros(PROMPT, dtype=torch.int32), plan, None, decoder.mixed(PROMPT)))

@@ -10,10 +10,12 @@ import sys
 
 import pytest
 import torch
+from step_launches import CONTEXT, decoder_of
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.interpreter import InterpretedFunction
 
+from tritwise.engine.cuda import graphs
 from tritwise.kernels import Planar, Tile, linear, prepare, quantise
 from tritwise.kernels.adjustments import adjust_rows, adjustments, count_drawn
 from tritwise.kernels.attention import attend, decode_plan, workspace
@@ -21,12 +23,16 @@ from tritwise.kernels.cache import CACHE_TYPES, KVCache
 from tritwise.kernels.device_sampling import RowSettings, draw_room, sample_rows
 from tritwise.kernels.head import HeadWeights, best_of, head_room, logits_of
 from tritwise.kernels.rotary import rotate_and_cache
+from tritwise.measure.shapes import shape_config
 
 DEVICE = torch.device("meta")
 # Allocations, views, and elementwise operations: kernels on the current stream and nothing else.
 LEGAL = {"aten.empty.memory_format", "aten.zeros_like.default", "aten.view.default", "aten.view.dtype",
          "aten.slice.Tensor", "aten.gt.Scalar", "aten.ge.Scalar", "aten.lt.Scalar", "aten.eq.Scalar",
-         "aten.bitwise_and.Tensor", "aten.bitwise_not.default", "aten._to_copy.default", "aten.detach.default"}
+         "aten.bitwise_and.Tensor", "aten.bitwise_not.default", "aten._to_copy.default", "aten.detach.default",
+         "aten.index_select.default", "aten.add.Tensor", "aten.add_.Tensor", "aten.clamp.default", "aten.copy_.default",
+         "aten.mm.default", "aten.addmm_.default", "aten.t.default", "aten._unsafe_view.default",
+         "aten.permute.default"}
 HOST_DATA = {torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy}
 
 
@@ -72,7 +78,7 @@ def launches(monkeypatch):
         names.append(kernel.fn.__name__)
 
     monkeypatch.setattr(InterpretedFunction, "run", launch)
-    for name in ("linear", "quantise"):
+    for name in ("linear", "quantise", "norm"):
         monkeypatch.setattr(sys.modules[f"tritwise.kernels.{name}"], "check_device", lambda device: None)
     monkeypatch.setattr(sys.modules["tritwise.kernels.linear"], "_workspaces", {})
     return names
@@ -153,6 +159,21 @@ def test_adjustments_and_every_part_of_the_sampling(launches):
         count_drawn(drawn, slots, of)
     assert launches == ["adjust_block", "best_of_block", "best_of_blocks", "weigh_blocks", "draw_rows", "first_tokens",
                         "weigh_blocks", "cut_first", "draw_rows", "count_token"]
+
+
+@pytest.mark.parametrize("shape", ["2b4t", "2b4t-dense"])
+def test_the_whole_step_of_the_backend(launches, shape):
+    config = shape_config(shape).with_changes(num_hidden_layers=1, vocab_size=700)
+    with DEVICE:
+        decoder = decoder_of(config, "int8", vocab=700)
+    room, of = graphs.graph_room(decoder, 16, CONTEXT), adjustments(4, 700, DEVICE)
+    step = graphs.DecodeGraph(decoder, room, 8, 2, draws=True, lists=True, adjusted=of)
+    prepare(DEVICE)
+    with captured():
+        step.replay()
+    assert launches.count("rotate_head") == 1
+    assert launches[-1] == "count_token"
+    assert ("small_batch" in launches) == (config.linear_type == "ternary")
 
 
 @pytest.mark.parametrize("looks", [

@@ -89,32 +89,6 @@ def machine_code(kernel, arguments: dict, constants: dict, *, capability: int = 
     return MachineCode(sass, instructions, int(registers[1]), compiled.metadata.shared)
 
 
-_TYPES = {"torch.float32": "*fp32", "torch.float16": "*fp16", "torch.bfloat16": "*bf16", "torch.float64": "*fp64",
-          "torch.int8": "*i8", "torch.uint8": "*u8", "torch.int32": "*i32", "torch.int64": "*i64"}
-
-
-def launch_code(kernel, args: tuple, kwargs: dict, *, capability: int = 90) -> MachineCode:
-    """The machine code of the launch kernel[grid](*args, **kwargs), specialised for its numbers as Triton does it.
-
-    A whole number of 1 becomes a constant of the code, multiples of 16 are known to be that. Tensors may be on the meta
-    device; they are taken as beginning at a multiple of 16 bytes.
-    """
-    given = dict(zip(kernel.arg_names, args, strict=False)) | {n: v for n, v in kwargs.items() if n in kernel.arg_names}
-    constants, types, sixteens = {}, {}, []
-    for parameter in kernel.params:
-        name, value = parameter.name, given[parameter.name]
-        whole = isinstance(value, int) and not isinstance(value, bool) and not parameter.do_not_specialize
-        if parameter.is_constexpr or (whole and value == 1):
-            constants[name] = value
-        elif isinstance(value, int):
-            types[name] = "i32" if value < 1 << 31 else "i64"
-            sixteens += [name] * (whole and value % 16 == 0)
-        else:
-            types[name] = "fp32" if isinstance(value, float) else _TYPES[str(value.dtype)]
-    return machine_code(kernel, types, constants, capability=capability, warps=kwargs.get("num_warps", 4),
-                        stages=kwargs.get("num_stages", 3), sixteens=sixteens)
-
-
 def tile_code(tile: Tile, k: int, *, capability: int = 90, tokens: int = 1, residual: bool = False) -> MachineCode:
     """The machine code of a product kernel with the tiles that it would be launched with for rows of k weights."""
     from tritwise.kernels import gemv, prefill, small_batch

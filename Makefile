@@ -18,6 +18,7 @@ INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shel
 
 # Executions a target of `make fuzz`.
 FUZZ_RUNS ?= 20000
+TEST_PROCESSES ?= 2
 
 .PHONY: run test test-slow test-llama-cpp test-cluster test-arm test-avx2 test-avx512 fuzz build clean check-tools
 .DELETE_ON_ERROR:
@@ -28,7 +29,7 @@ run: $(VENV)/installed-run
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow

@@ -16,6 +16,13 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    """Before the processes start that share the tests."""
+    import long_builds
+
+    long_builds.share_folder()
+
+
 def pytest_collection_finish(session):
     """Compilations begin at once, where other tests come before those that need them."""
     import long_builds

@@ -39,6 +39,15 @@ def test_generate_takes_sampling_settings_kernel_and_threads(tritwise, model_dir
     assert "scalar, 1 threads" in child.stderr
 
 
+def test_a_backend_that_cannot_run_here_is_refused_with_the_one_that_can(tritwise, model_directory):
+    for command in (["generate", model_directory, "--prompt", "def", "--backend", "tpu"],
+                    ["perplexity", model_directory, model_directory / "config.json", "--backend", "tpu"]):
+        done = tritwise(*command)
+        assert done.returncode == 1
+        assert "no backend 'tpu'" in done.stderr
+        assert "cpu, cuda" in done.stderr
+
+
 def test_generate_takes_penalties_and_speculates_with_the_same_text(tritwise, model_directory):
     settings = {"max_tokens": 40, "temperature": 0.9, "min_p": 0.02, "repetition_penalty": 1.1,
                 "frequency_penalty": 0.2, "presence_penalty": 0.1, "seed": 5}

@@ -18,6 +18,7 @@ from tritwise.measure.shapes import random_tensors
 
 pytest.importorskip("triton", reason="Triton is for Linux")
 from tritwise.engine.cuda import CudaBackend
+from tritwise.engine.cuda.backend import graph_rows
 
 PROMPT = np.random.default_rng(0).integers(0, 96, 70).tolist()
 KINDS = {
@@ -326,3 +327,10 @@ def test_what_was_counted_ahead_in_vain_is_counted_anew():
         for each in history.values():
             each.append(token)
     assert ahead == [False, False, True, True, False, False]
+
+
+def test_graphs_serve_a_few_more_rows_than_asked_and_no_more():
+    sizes = [graph_rows(rows) for rows in range(1, 300)]
+    assert sizes[:16] == [1, 2, 4, 4, 8, 8, 8, 8] + [16] * 8
+    assert all(size >= rows for rows, size in enumerate(sizes, 1))
+    assert sorted({size for size in sizes if size > 16}) == [*range(32, 129, 16), 192, 256, 320]

@@ -34,3 +34,25 @@ def test_without_a_gpu_the_benchmark_says_how_to_try_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="--dry-run"):
         runpy.run_path(str(BENCHMARKS / "attention.py"))["main"]([])
+
+
+def test_the_end_to_end_benchmark_computes_what_does_not_fit_without_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["end_to_end.py", "--model-only"])
+    runpy.run_path(str(BENCHMARKS / "end_to_end.py"))["main"]()
+    said = capsys.readouterr().out
+    assert "computed: paper-70b, 1 x H200, f16: batch 714" in said
+    assert "dense does not fit" in said
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_the_end_to_end_benchmark_runs_every_system(monkeypatch, tmp_path):
+    file = tmp_path / "end_to_end.json"
+    monkeypatch.setattr("sys.argv", ["end_to_end.py", "--dry-run", "--json", str(file)])
+    runpy.run_path(str(BENCHMARKS / "end_to_end.py"))["main"]()
+    results = json.loads(file.read_text())
+    (row,) = results["decode"]
+    assert row["not_measured"] == {}
+    assert set(row["systems"]) == {"ternary", "dense", "transformers eager"}
+    assert set(row["scaled"]) == set(row["systems"])
+    assert row["ratios"]["dense"]["weights"] > 2
+    assert [each["scaled_tokens_per_second"] is not None for each in results["serving"]] == [True] * 3

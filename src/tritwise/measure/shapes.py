@@ -13,10 +13,10 @@ from tritwise.formats import TernaryTensor
 _DENSE = "-dense"
 
 
-def _paper(hidden: int, ffn: int, heads: int, layers: int) -> ModelConfig:
+def _paper(hidden: int, ffn: int, heads: int, layers: int, kv_heads: int | None = None) -> ModelConfig:
     # BitNet b1.58's training notes, model configurations; LLaMA's tokenizer has 32000 entries.
     return ModelConfig(vocab_size=32000, hidden_size=hidden, intermediate_size=ffn, num_hidden_layers=layers,
-                       num_attention_heads=heads, max_position_embeddings=2048)
+                       num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=2048)
 
 
 SHAPES: dict[str, ModelConfig] = {
@@ -28,6 +28,10 @@ SHAPES: dict[str, ModelConfig] = {
     "paper-1.3b": _paper(2048, 5460, 32, 24),
     "paper-3b": _paper(3200, 8640, 32, 26),
     "paper-3.9b": _paper(3200, 12800, 32, 26),
+    # LLaMA's sizes in BitNet's layout, as BitNet b1.58's table 2 has them; 70B with the 8 key-value heads of LLaMA 2.
+    "paper-7b": _paper(4096, 11008, 32, 32),
+    "paper-13b": _paper(5120, 13824, 40, 40),
+    "paper-70b": _paper(8192, 28672, 64, 80, kv_heads=8),
     # LLaMA 3 8B's config.json with ternary linears, as Llama3-8B-1.58 has them; its rope_scaling is LLaMA 3.1's.
     "llama-3-8b": ModelConfig(model_type="llama", vocab_size=128256, hidden_size=4096, intermediate_size=14336,
                               num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8,

@@ -17,7 +17,7 @@ def bench(model: Path | None = None, /, *, shape: str | None = None, dense: bool
     model
         The model directory.
     shape
-        Instead of a model: 2b4t, paper-700m, paper-1.3b, paper-3b, paper-3.9b, llama-3-8b or
+        Instead of a model: 2b4t, paper-700m, -1.3b, -3b, -3.9b, -7b, -13b, -70b, llama-3-8b or
         olmoe-1b-7b.
     dense
         With --shape: its 16-bit LLaMA twin.

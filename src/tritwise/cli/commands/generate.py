@@ -12,8 +12,8 @@ from tritwise.engine import Completion, Model, load
 
 def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = None, system: Text | None = None,
              suffix: Text | None = None, max_tokens: int = 128, sampling: SamplingOptions = NO_SAMPLING,
-             speculate: str | None = None, threads: int | None = None, kernel: str | None = None,
-             head: str | None = None, context: int | None = None, cache_type: str = "f16",
+             speculate: str | None = None, backend: str = "cpu", threads: int | None = None,
+             kernel: str | None = None, head: str | None = None, context: int | None = None, cache_type: str = "f16",
              rope_scaling: RopeScalingName | None = None, rope_scale: float | None = None) -> None:
     """Complete a prompt, fill the gap between --prompt and --suffix, or answer --chat.
 
@@ -35,6 +35,8 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
         The most tokens to write.
     speculate
         ngram, or a small model's directory.
+    backend
+        cpu, or cuda for an NVIDIA GPU.
     threads
         Threads; the physical cores when not given.
     kernel
@@ -54,8 +56,9 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
     text = prompt if chat is None else chat
     text = sys.stdin.read() if text == "-" else text
     settings = {"max_tokens": max_tokens} | sampling.settings()
-    with load(model, threads=threads, kernel=kernel, head=head, context=context, cache_type=cache_type, slots=1,
-              rope_scaling=scaling_of(rope_scaling, rope_scale), speculation=speculate) as opened:
+    with load(model, backend=backend, threads=threads, kernel=kernel, head=head, context=context,
+              cache_type=cache_type, slots=1, speculation=speculate,
+              rope_scaling=scaling_of(rope_scaling, rope_scale)) as opened:
         if chat is not None:
             messages = [] if system is None else [{"role": "system", "content": system}]
             stream = opened.stream_chat([*messages, {"role": "user", "content": text}], **settings)

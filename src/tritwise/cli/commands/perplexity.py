@@ -12,7 +12,7 @@ from tritwise.evaluate import perplexity as score
 
 
 def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride: int | None = None,
-               threads: int | None = None, rope_scaling: RopeScalingName | None = None,
+               backend: str = "cpu", threads: int | None = None, rope_scaling: RopeScalingName | None = None,
                rope_scale: float | None = None, json: bool = False) -> None:
     """Score a text file as one document: perplexity a token and bits a byte.
 
@@ -26,6 +26,8 @@ def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride
         Tokens of a window; the model's context when not given.
     stride
         How far windows are apart; half of the context when not given. Small is exact and slow.
+    backend
+        cpu, or cuda for an NVIDIA GPU.
     threads
         Threads; the physical cores when not given.
     rope_scaling
@@ -37,7 +39,8 @@ def perplexity(model: Path, file: Text, /, *, context: int | None = None, stride
     """
     text = read_text(file)
     scaling = scaling_of(rope_scaling, rope_scale)
-    with load(model, threads=threads, context=None if scaling is None else context, rope_scaling=scaling) as opened:
+    with load(model, backend=backend, threads=threads, context=None if scaling is None else context,
+              rope_scaling=scaling) as opened:
         result = score(opened, text, context, stride)
     if json:
         print_json(result.to_json())

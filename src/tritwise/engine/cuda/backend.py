@@ -21,7 +21,7 @@ from tritwise.engine.cpu import Weight
 from tritwise.engine.cuda.adjusting import Adjusting
 from tritwise.engine.cuda.decoder import Decoder
 from tritwise.engine.cuda.graphs import GREEDY, DecodeGraph, graph_room, settings_of, steps_of
-from tritwise.engine.cuda.weights import load_weights
+from tritwise.engine.cuda.weights import ModelWeights, load_weights
 from tritwise.engine.page_tables import PageTables
 from tritwise.engine.sampling import Sampling
 from tritwise.engine.sizes import cache_sizes
@@ -34,7 +34,7 @@ from tritwise.kernels.head import HEAD_KINDS, head_room, logits_of
 
 PAGE_TOKENS = 64
 _LIKELIEST = Draw(GREEDY)
-MOST_GRAPH_ROWS = 64
+MOST_GRAPH_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,20 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def graph_rows(rows: int) -> int:
+    """Rows of the graph that serves `rows`: a power of two up to 16, then in steps of 16 up to 128, and of 64."""
+    if rows <= 16:
+        return 1 << (rows - 1).bit_length()
+    step = 16 if rows <= 128 else 64
+    return -(-rows // step) * step
+
+
 class CudaBackend:
     """A whole forward pass in Triton's kernels, with KV caches for `slots` sequences of `context` tokens.
 
     `config`, `tensors`, `slots`, `context`, `cache_type` and `cache_tokens` as of `CpuBackend`; the memory of the cache
-    is taken at once. `head`: "int8" when not given for quantised models, "stored" for dense ones, or "f16".
+    is taken at once. `tensors` may be what `load_weights` makes of them, on the device. `head`: "int8" when not given
+    for quantised models, "stored" for dense ones, or "f16".
     `device` may be "cpu" where Triton's interpreter was chosen, for tests. `run_ahead` starts decode steps before they
     are asked for. `page_tokens`: positions of a page of the cache.
     A row of a ternary or binary model gives the same bits in any batch. The products of a dense one are cuBLAS's, whose
@@ -101,10 +110,10 @@ class CudaBackend:
     Raises TritwiseError where there is no GPU, for models with experts, and for weights that do not fit.
     """
 
-    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, Weight]], *, threads: int | None = None,
-                 kernel: str | None = None, head: str | None = None, slots: int = 4, context: int | None = None,
-                 cache_type: str = "f16", cache_tokens: int | None = None, device: str = "cuda",
-                 run_ahead: bool = True, page_tokens: int = PAGE_TOKENS) -> None:
+    def __init__(self, config: ModelConfig, tensors: Iterable[tuple[str, Weight]] | ModelWeights, *,
+                 threads: int | None = None, kernel: str | None = None, head: str | None = None, slots: int = 4,
+                 context: int | None = None, cache_type: str = "f16", cache_tokens: int | None = None,
+                 device: str = "cuda", run_ahead: bool = True, page_tokens: int = PAGE_TOKENS) -> None:
         if kernel is not None:
             raise TritwiseError(f"there is no kernel {kernel!r} on a GPU", why="kernels are chosen on the CPU only",
                                 fix="leave it out, or use backend=\"cpu\"")
@@ -120,8 +129,8 @@ class CudaBackend:
         self.slots, self.context, self.vocab_size = slots, sizes.context, config.vocab_size
         self.cache = PageTables(rows=sizes.rows, context=sizes.context, pages=sizes.pages, page_tokens=page_tokens)
         try:
-            weights = load_weights(config, tensors, head=head, device=place,
-                                   threads=available_cores() if threads is None else threads)
+            weights = tensors if isinstance(tensors, ModelWeights) else load_weights(
+                config, tensors, head=head, device=place, threads=available_cores() if threads is None else threads)
             cache = KVCache(cache_type, layers=config.num_hidden_layers, pages=sizes.pages,
                             kv_heads=config.num_key_value_heads, head_dim=config.head_dim, page_tokens=page_tokens,
                             device=place)
@@ -131,7 +140,7 @@ class CudaBackend:
         self._decoder = Decoder(config, weights, cache, torch.zeros(self.cache.table.shape, dtype=torch.int32,
                                                                     device=place), sizes.context)
         self._group = config.num_attention_heads // config.num_key_value_heads
-        self._most_rows = min(MOST_GRAPH_ROWS, 1 << (max(16, slots) - 1).bit_length())
+        self._most_rows = min(MOST_GRAPH_ROWS, graph_rows(max(16, slots)))
         self._adjusting = Adjusting(slots, config.vocab_size, place)
         self._room = None
         self._graphs: dict[tuple, DecodeGraph] = {}
@@ -144,9 +153,14 @@ class CudaBackend:
             weight_bytes_per_best=token_bytes, cache_bytes_per_token=cache.bytes_per_token)
 
     @property
-    def weights(self) -> object:
-        """The weights on the device, as `load_weights` made them."""
+    def weights(self) -> ModelWeights:
+        """The weights on the device."""
         return self._decoder.weights
+
+    @property
+    def keys_and_values(self) -> KVCache:
+        """The cache's pages; `cache` says which sequence holds which."""
+        return self._decoder.cache
 
     def draws(self, how: Sampling) -> bool:
         """Whether these settings can be followed on the device (`kernels.device_sampling.on_device`)."""
@@ -281,7 +295,7 @@ class CudaBackend:
     def _graph(self, rows: int, length: int, how: list[Sampling], adjusted: bool) -> DecodeGraph:
         """The smallest graph for so many rows of sequences up to `length`, captured when it is first needed."""
         draws, lists = steps_of(how, self.vocab_size)
-        rows = 1 << (rows - 1).bit_length()
+        rows = graph_rows(rows)
         chunks = min(1 << (chunks_of(length) - 1).bit_length(), chunks_of(self.context))
         key = rows, chunks, draws, lists, adjusted
         if key not in self._graphs:

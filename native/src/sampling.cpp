@@ -140,9 +140,9 @@ const float* adjusted(const SamplingSettings& settings, const SamplingContext& c
     return s.row.data();
 }
 
-// Rising with the logit: the bits of a float as a number, the upper twelve of them.
+// Rising with the logit: the bits of a float as a number, the upper twelve of them; -0 as 0.
 inline std::uint32_t coarse(float logit) {
-    const auto bits = std::bit_cast<std::uint32_t>(logit);
+    const auto bits = std::bit_cast<std::uint32_t>(logit + 0.0f);
     return (bits >> 31 ? ~bits : bits | std::uint32_t{1} << 31) >> 20;
 }
 

@@ -85,6 +85,12 @@ def test_what_is_kept_is_exact(values, top_k, top_p, min_p, temperature, kernel)
     np.testing.assert_array_equal(ids, kept_by_sorting(logits, **cut)[0])
 
 
+@pytest.mark.parametrize("top_k", [100, 300])
+def test_zeros_of_either_sign_are_equal(top_k):
+    logits = np.array([-0.0, 0.0] * 400, np.float32)
+    assert _native.distribution(how(top_k=top_k), logits)[0].tolist() == list(range(top_k))
+
+
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9999])
 def test_masses_of_more_than_two_to_the_18_tokens_do_not_overflow(top_p):
     for logits in (np.zeros(300_000, np.float32), row(300_000)):
@@ -104,7 +110,7 @@ def test_the_boundary_may_lie_among_masses_that_were_rounded_up():
     np.testing.assert_array_equal(ids, expected)
 
 
-@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=700), st.integers(1, 700),
+@given(st.lists(st.sampled_from([-2.0, -1.0, -0.0, 0.0, 0.5, 1.0]), min_size=1, max_size=700), st.integers(1, 700),
        st.sampled_from([0.25, 0.5, 0.9, 1.0]))
 @settings(max_examples=80, deadline=None)
 def test_among_equal_logits_the_lowest_ids_are_kept(values, top_k, top_p):

@@ -2,10 +2,11 @@
 // then rising id), so a cut is a threshold (logit, id).
 //
 //   top-k   a heap of k while the row is read once (a histogram of logits for a large k); the rest works on k
-//   tokens top-p   one pass for weights e^((l - max) / T) and their total; one for the mass of each of 2048
-//   buckets of
-//           logits; then a quickselect by mass inside the bucket that holds the boundary
-//   draw    tokens in rising id; sums of 256 weights find the block, a walk through it finds the token
+//           tokens
+//   top-p   one pass for weights e^((l - max) / T); one for the mass of each of 2048 buckets of logits; then
+//           a quickselect by mass inside the bucket that holds the boundary. Masses are whole numbers, so
+//           their sums are exact and what is kept does not depend on an order
+//   draw    tokens in rising id; sums of 256 ids' weights find the block, a walk through it finds the token
 #include "sampling.hpp"
 
 #include <algorithm>
@@ -47,7 +48,7 @@ struct Scratch {
     std::vector<float> row;
     std::vector<double> weights, sums;
     std::vector<std::int32_t> bucket_of;
-    std::vector<double> mass;
+    std::vector<std::int64_t> mass;
     std::vector<std::uint32_t> counts;
     std::vector<std::int32_t> ids;
     std::vector<Candidate> candidates;
@@ -139,9 +140,9 @@ const float* adjusted(const SamplingSettings& settings, const SamplingContext& c
     return s.row.data();
 }
 
-// Rising with the logit: the bits of a float as a number, the upper twelve of them.
+// Rising with the logit: the bits of a float as a number, the upper twelve of them; -0 as 0.
 inline std::uint32_t coarse(float logit) {
-    const auto bits = std::bit_cast<std::uint32_t>(logit);
+    const auto bits = std::bit_cast<std::uint32_t>(logit + 0.0f);
     return (bits >> 31 ? ~bits : bits | std::uint32_t{1} << 31) >> 20;
 }
 
@@ -151,11 +152,12 @@ void heap_of_first(const float* row, std::int64_t n, std::int64_t k, std::vector
         if (row[i] > minus_infinity) heap.push_back({row[i], static_cast<std::int32_t>(i), 0});
     // The root is the last of the kept tokens; a later id must have a larger logit to come before it.
     std::make_heap(heap.begin(), heap.end(), before);
-    for (; i < n; ++i) {
-        if (row[i] > heap.front().logit) {
+    for (float least = heap.empty() ? 0 : heap.front().logit; i < n; ++i) {
+        if (row[i] > least) {
             std::pop_heap(heap.begin(), heap.end(), before);
             heap.back() = {row[i], static_cast<std::int32_t>(i), 0};
             std::push_heap(heap.begin(), heap.end(), before);
+            least = heap.front().logit;
         }
     }
 }
@@ -183,19 +185,47 @@ void first_tokens(const float* row, std::int64_t n, std::int64_t k, Scratch& s) 
     std::sort(first.begin(), first.end(), before);
 }
 
-// The first place in the order where `mass` (before these candidates) and their weights reach `target`.
-Threshold boundary(std::vector<Candidate>& list, double mass, double target) {
+// A weight as a whole number, in units of 2^-44 (larger ones beyond 2^18 tokens, so that the sum of n is at
+// most 2^62): the nearest, the even one of two.
+class Masses {
+public:
+    explicit Masses(std::int64_t n)
+        : scale_(std::ldexp(1.0, std::min(44, 62 - bits_of(n - 1)))) {}
+
+    std::int64_t of(double weight) const {
+        // 1.5 * 2^52: adding it leaves the nearest integer in the low bits.
+        constexpr double magic = 6755399441055744.0;
+        return std::bit_cast<std::int64_t>(weight * scale_ + magic) - std::bit_cast<std::int64_t>(magic);
+    }
+
+private:
+    static int bits_of(std::int64_t x) {
+        return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(x)));
+    }
+
+    double scale_;
+};
+
+// What the first tokens have to hold: share * total as a double product, rounded up, at most the total. The
+// likeliest token's mass alone is 2^44, so the target is at least 1.
+std::int64_t target_of(double share, std::int64_t total) {
+    return std::min(total, static_cast<std::int64_t>(std::ceil(share * static_cast<double>(total))));
+}
+
+// The first place in the order where `mass` (before these candidates) and theirs reach `target`.
+Threshold boundary(std::vector<Candidate>& list, std::int64_t mass, std::int64_t target,
+                   const Masses& masses) {
     std::vector<Candidate> above, equal, below;
     Threshold last;
     while (!list.empty()) {
         const float a = list.front().logit, b = list[list.size() / 2].logit, c = list.back().logit;
         const float pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));
         above.clear(), equal.clear(), below.clear();
-        double above_mass = 0;
+        std::int64_t above_mass = 0;
         for (const Candidate& x : list) {
             if (x.logit > pivot) {
                 above.push_back(x);
-                above_mass += x.weight;
+                above_mass += masses.of(x.weight);
             } else {
                 (x.logit == pivot ? equal : below).push_back(x);
             }
@@ -207,7 +237,7 @@ Threshold boundary(std::vector<Candidate>& list, double mass, double target) {
         }
         mass += above_mass;
         for (const Candidate& x : equal) {  // by rising id, as the row was read
-            mass += x.weight;
+            mass += masses.of(x.weight);
             last = {x.logit, x.id};
             if (mass >= target) return last;
         }
@@ -217,32 +247,43 @@ Threshold boundary(std::vector<Candidate>& list, double mass, double target) {
 }
 
 // The threshold of top-p over the whole row, from its weights.
-Threshold top_p_threshold(const float* row, std::int64_t n, float top, double total,
-                          const SamplingSettings& settings, Scratch& s) {
+Threshold top_p_threshold(const float* row, std::int64_t n, float top, const SamplingSettings& settings,
+                          Scratch& s) {
     // Tokens whose weight is below (1 - p) / n hold together less than 1 - p of the total, which is at least
-    // 1, so the boundary is never among them; they share the buckets behind the last, one for each lane.
+    // 1, so the boundary is not among them but where masses were rounded up; they share the buckets behind
+    // the last, one for each lane.
     const double range = log_of(static_cast<double>(n) / (1 - settings.top_p)) + 0.01;
     const auto scale = static_cast<float>(std::min(buckets / (range * settings.temperature), 1e30));
     s.bucket_of.resize(n);
     settings.kernels->buckets(row, n, top, scale, s.bucket_of.data());
-    s.mass.assign(buckets + 16, 0.0);
-    double* mass_of = s.mass.data();
-    for (std::int64_t i = 0; i < n; ++i) mass_of[s.bucket_of[i]] += s.weights[i];
-    const double target = settings.top_p * total;
-    double mass = 0;
+    s.mass.assign(buckets + 16, 0);
+    const Masses masses(n);
+    std::int64_t* mass_of = s.mass.data();
+    const std::int32_t* bucket_of = s.bucket_of.data();
+    const double* weights = s.weights.data();
+    for (std::int64_t i = 0; i < n; ++i) mass_of[bucket_of[i]] += masses.of(weights[i]);
+    std::int64_t total = 0;
+    for (const std::int64_t each : s.mass) total += each;
+    const std::int64_t target = target_of(settings.top_p, total);
+    std::int64_t mass = 0;
     int found = 0;
     while (found < buckets && mass + mass_of[found] < target) mass += mass_of[found++];
-    if (found == buckets) return {};  // roundings of the sums: nothing is cut
     s.candidates.clear();
-    for (std::int64_t begin = 0; begin < n; begin += block) {
-        const std::int64_t end = std::min(begin + block, n);
-        int hits = 0;
-        for (std::int64_t i = begin; i < end; ++i) hits += s.bucket_of[i] == found;
-        for (std::int64_t i = begin; hits && i < end; ++i)
-            if (s.bucket_of[i] == found)
-                s.candidates.push_back({row[i], static_cast<std::int32_t>(i), s.weights[i]});
-    }
-    return boundary(s.candidates, mass, target);
+    const auto collect = [&](auto wanted) {
+        for (std::int64_t begin = 0; begin < n; begin += block) {
+            const std::int64_t end = std::min(begin + block, n);
+            int hits = 0;
+            for (std::int64_t i = begin; i < end; ++i) hits += wanted(bucket_of[i]);
+            for (std::int64_t i = begin; hits && i < end; ++i)
+                if (wanted(bucket_of[i]))
+                    s.candidates.push_back({row[i], static_cast<std::int32_t>(i), weights[i]});
+        }
+    };
+    if (found < buckets)
+        collect([found](int bucket) { return bucket == found; });
+    else
+        collect([](int bucket) { return bucket >= buckets; });
+    return boundary(s.candidates, mass, target, masses);
 }
 
 // The weights of what may be drawn: of token ids[i], or of token i when `ids` is empty.
@@ -252,35 +293,50 @@ struct Kept {
     double total;
 };
 
+// The sums of kept weights by blocks of ids, each as SamplingKernels::weights adds up a block of which only
+// these are not 0; returns their total.
+double sums_of(const std::vector<double>& weights, const std::vector<std::int32_t>& ids, std::int64_t vocab,
+               std::vector<double>& sums) {
+    sums.assign((vocab + block - 1) / block, 0.0);
+    for (std::size_t i = 0; i < ids.size();) {
+        const std::int64_t at = ids[i] / block;
+        double lanes[16] = {};
+        for (; i < ids.size() && ids[i] / block == at; ++i) lanes[ids[i] % 16] += weights[i];
+        for (int half = 8; half; half /= 2)
+            for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+        sums[at] = lanes[0];
+    }
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    return total;
+}
+
 // Of k sorted tokens; a cut is a count.
-Kept keep_first(const SamplingSettings& settings, float largest, Scratch& s) {
+Kept keep_first(const SamplingSettings& settings, float largest, std::int64_t vocab, Scratch& s) {
     std::vector<Candidate>& first = s.candidates;
     const std::size_t size = first.size();
     s.row.resize(size);
     for (std::size_t i = 0; i < size; ++i) s.row[i] = first[i].logit;
-    double total = fill_weights(*settings.kernels, s.row.data(), static_cast<std::int64_t>(size), largest,
-                                settings.temperature, s);
+    fill_weights(*settings.kernels, s.row.data(), static_cast<std::int64_t>(size), largest,
+                 settings.temperature, s);
     std::size_t count = size;
     if (settings.top_p < 1) {
-        double mass = 0;
-        for (count = 0; count < size && mass < settings.top_p * total;) mass += s.weights[count++];
+        const Masses masses(vocab);
+        std::int64_t total = 0, mass = 0;
+        for (const double weight : s.weights) total += masses.of(weight);
+        const std::int64_t target = target_of(settings.top_p, total);
+        for (count = 0; count < size && mass < target;) mass += masses.of(s.weights[count++]);
     }
     while (count > 1 && s.weights[count - 1] < settings.min_p) --count;
     for (std::size_t i = 0; i < count; ++i) first[i].weight = s.weights[i];
     first.resize(count);
     std::sort(first.begin(), first.end(), [](auto& a, auto& b) { return a.id < b.id; });
-    s.ids.resize(count), s.weights.resize(count), s.sums.clear();
+    s.ids.resize(count), s.weights.resize(count);
     for (std::size_t i = 0; i < count; ++i) {
         s.ids[i] = first[i].id;
         s.weights[i] = first[i].weight;
     }
-    total = 0;
-    for (std::size_t begin = 0; begin < count; begin += block) {
-        double sum = 0;
-        for (std::size_t i = begin; i < std::min<std::size_t>(begin + block, count); ++i) sum += s.weights[i];
-        s.sums.push_back(sum);
-        total += sum;
-    }
+    const double total = sums_of(s.weights, s.ids, vocab, s.sums);
     return {s.weights, s.ids, total};
 }
 
@@ -289,12 +345,12 @@ Kept keep(const SamplingSettings& settings, const float* row, std::int64_t vocab
     const float largest = largest_of(*settings.kernels, row, vocab);
     if (settings.top_k > 0 && settings.top_k < vocab) {
         first_tokens(row, vocab, settings.top_k, s);
-        return keep_first(settings, largest, s);
+        return keep_first(settings, largest, vocab, s);
     }
     const double total = fill_weights(*settings.kernels, row, vocab, largest, settings.temperature, s);
     if (settings.top_p == 1 && settings.min_p == 0) return {s.weights, {}, total};
     const Threshold cut =
-        settings.top_p < 1 ? top_p_threshold(row, vocab, largest, total, settings, s) : Threshold{};
+        settings.top_p < 1 ? top_p_threshold(row, vocab, largest, settings, s) : Threshold{};
     // min-p compares with the likeliest token, whose weight is 1.
     return {s.weights,
             {},
@@ -305,21 +361,27 @@ Kept keep(const SamplingSettings& settings, const float* row, std::int64_t vocab
 std::int32_t draw(const Kept& kept, const std::vector<double>& sums, double share) {
     const double target = share * kept.total;
     const auto n = static_cast<std::int64_t>(kept.weights.size());
+    const auto id_of = [&](std::int64_t i) {
+        return kept.ids.empty() ? static_cast<std::int32_t>(i) : kept.ids[i];
+    };
     double mass = 0;
     std::size_t at = 0;
     while (at + 1 < sums.size() && mass + sums[at] <= target) mass += sums[at++];
+    const std::int64_t begin = static_cast<std::int64_t>(at) * block;
     // A sum may be rounded up beyond the last token of its block, or of the row: then that token is the one.
     std::int64_t last = -1;
-    for (std::int64_t i = static_cast<std::int64_t>(at) * block; i < n; ++i) {
+    std::int64_t i = begin;
+    if (!kept.ids.empty()) i = std::lower_bound(kept.ids.begin(), kept.ids.end(), begin) - kept.ids.begin();
+    for (; i < n; ++i) {
         if (kept.weights[i] == 0) continue;
-        if (i >= static_cast<std::int64_t>(at + 1) * block && last >= 0) break;
+        if (id_of(i) >= begin + block && last >= 0) break;
         last = i;
         mass += kept.weights[i];
         if (mass > target) break;
     }
-    for (std::int64_t i = n - 1; last < 0; --i)
+    for (i = n - 1; last < 0; --i)
         if (kept.weights[i] > 0) last = i;
-    return kept.ids.empty() ? static_cast<std::int32_t>(last) : kept.ids[last];
+    return id_of(last);
 }
 
 }  // namespace

@@ -36,6 +36,10 @@ from tritwise.kernels.planar import padded
 from tritwise.measure.shapes import shape_config
 
 VOCAB, CONTEXT, PROMPT = 32_000, 1024, 200
+# The parts of the sampling that a graph may have (graphs.steps_of): every kernel is in the first, the others differ in
+# what the kernels leave out.
+STEPS = [{"draws": draws, "top_k": top_k, "top_p": top_p} for draws, top_k, top_p in (
+    (True, True, True), (True, False, True), (True, True, False), (False, False, False))]
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -118,9 +122,9 @@ def main(capability: int, shape: str, cache_type: str, rows: list[int]) -> None:
     room, adjusted = graphs.graph_room(decoder, max(rows), CONTEXT), adjustments(4, VOCAB)
     for count in rows:
         for chunks in (1, CONTEXT // 256):
-            for draws in (False, True):
-                graphs.DecodeGraph(decoder, room, count, chunks, draws=draws, lists=draws,
-                                   adjusted=adjusted if draws else None).replay()
+            for steps in STEPS:
+                graphs.DecodeGraph(decoder, room, count, chunks, steps=steps,
+                                   adjusted=adjusted if steps["draws"] else None).replay()
     positions = np.arange(PROMPT, dtype=np.int32)
     plan = plan_attention(positions * 0, positions, group=config.num_attention_heads // config.num_key_value_heads)
     decoder.states(decoder.hidden(torch.zeros(PROMPT, dtype=torch.int32), plan, None, decoder.mixed(PROMPT)))

@@ -7,7 +7,7 @@ import torch
 from tritwise.common.errors import TritwiseError
 from tritwise.engine.sampling import History, Sampling, sample
 from tritwise.kernels.adjustments import adjust_rows, adjustments, count_drawn, set_mask, set_slot
-from tritwise.kernels.device_sampling import draw_room, on_device, row_settings, sample_rows
+from tritwise.kernels.device_sampling import draw_room, row_settings, sample_rows
 from tritwise.kernels.head import head_room, make_head
 
 VOCAB = 70
@@ -48,7 +48,8 @@ def test_four_steps_of_penalties_biases_and_masks_are_the_cores(random):
         allowed = random.random(VOCAB) < 0.5
         set_mask(of, 2, mask_of(allowed))
         adjust_rows(torch.from_numpy(logits), rows, of, changed)
-        sample_rows(changed, settings, torch.full((m,), 10 + step), head, room, out, lists=False)
+        sample_rows(changed, settings, torch.full((m,), 10 + step), head, room, out, top_k=False,
+                    top_p=False)
         count_drawn(out, rows, of)
         expected = [sample(row, each, 10 + step, history, mask_of(allowed) if slot == 2 else None)
                     for row, each, history, slot in zip(logits, how, histories, slots, strict=True)]
@@ -107,9 +108,3 @@ def test_a_slot_that_is_set_again_forgets_what_was_in_it():
 def test_ids_that_cannot_be_are_refused(settings, what):
     with pytest.raises(TritwiseError, match=what):
         set_slot(adjustments(1, VOCAB), 0, **settings)
-
-
-def test_adjusted_rows_stay_on_the_device_where_the_caller_adjusts():
-    how = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "looks_back": True, "biased": True, "masked": True}
-    assert not on_device(**how)
-    assert on_device(**how, adjusts=True)

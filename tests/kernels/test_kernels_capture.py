@@ -29,7 +29,8 @@ DEVICE = torch.device("meta")
 # Allocations, views, and elementwise operations: kernels on the current stream and nothing else.
 LEGAL = {"aten.empty.memory_format", "aten.zeros_like.default", "aten.view.default", "aten.view.dtype",
          "aten.slice.Tensor", "aten.gt.Scalar", "aten.ge.Scalar", "aten.lt.Scalar", "aten.eq.Scalar",
-         "aten.bitwise_and.Tensor", "aten.bitwise_not.default", "aten._to_copy.default", "aten.detach.default",
+         "aten.bitwise_and.Tensor", "aten.bitwise_or.Tensor", "aten.zero_.default",
+         "aten._to_copy.default", "aten.detach.default",
          "aten.index_select.default", "aten.add.Tensor", "aten.add_.Tensor", "aten.clamp.default", "aten.copy_.default",
          "aten.mm.default", "aten.addmm_.default", "aten.t.default", "aten._unsafe_view.default",
          "aten.permute.default"}
@@ -157,8 +158,9 @@ def test_adjustments_and_every_part_of_the_sampling(launches):
         adjust_rows(logits, slots, of, changed)
         sample_rows(changed, how, positions, head, room, drawn)
         count_drawn(drawn, slots, of)
-    assert launches == ["adjust_block", "best_of_block", "best_of_blocks", "weigh_blocks", "draw_rows", "first_tokens",
-                        "weigh_blocks", "cut_first", "draw_rows", "count_token"]
+    assert launches == ["adjust_block", "best_of_block", "best_of_blocks", "weigh_blocks",
+                        *["add_digits", "narrow_top_k"] * 3, "narrow_top_p", *["add_digits", "narrow_top_p"] * 2,
+                        "cut_blocks", "draw_rows", "count_token"]
 
 
 @pytest.mark.parametrize("shape", ["2b4t", "2b4t-dense"])
@@ -167,7 +169,8 @@ def test_the_whole_step_of_the_backend(launches, shape):
     with DEVICE:
         decoder = decoder_of(config, "int8", vocab=700)
     room, of = graphs.graph_room(decoder, 16, CONTEXT), adjustments(4, 700, DEVICE)
-    step = graphs.DecodeGraph(decoder, room, 8, 2, draws=True, lists=True, adjusted=of)
+    step = graphs.DecodeGraph(decoder, room, 8, 2, steps={"draws": True, "top_k": True, "top_p": True},
+                              adjusted=of)
     prepare(DEVICE)
     with captured():
         step.replay()

@@ -15,8 +15,8 @@ import pytest
 SCRIPT = Path(__file__).with_name("step_launches.py")
 # What every step of a ternary model consists of; the product kernel depends on the rows.
 COMMON = {"absmax_kernel", "rotate_head", "attend_chunks", "merge_chunks", "attend_rows", "norm_kernel", "split_state",
-          "head_rows", "best_of_block", "best_of_blocks", "weigh_blocks", "draw_rows", "first_tokens", "cut_first",
-          "adjust_block", "count_token", "prefill"}
+          "head_rows", "best_of_block", "best_of_blocks", "weigh_blocks", "draw_rows", "add_digits", "narrow_top_k",
+          "narrow_top_p", "cut_blocks", "adjust_block", "count_token", "prefill"}
 SHARED = {90: 227 << 10, 80: 163 << 10}  # bytes that a program may have (CUDA C++ Programming Guide, table 24)
 
 

@@ -1,5 +1,6 @@
 """The sampler of the core: every kernel gives the same bits, cuts are exact, a mask's bits are read as documented."""
 
+import itertools
 import math
 
 import numpy as np
@@ -22,19 +23,33 @@ def row(size: int, spread: float = 3.0, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, spread, size).astype(np.float32)
 
 
+def weights_of(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """e^((l - max) / T) by the core's operations, each of which rounds as IEEE says: the same doubles."""
+    x = (logits.astype(np.float64) - float(logits.max())) * (1 / temperature)
+    inside = np.maximum(x, -708.0)
+    n = np.rint(inside * 1.4426950408889634)
+    r = (inside - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10
+    p = np.full_like(r, 1 / 6227020800)
+    for factor in (479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1):
+        p = p * r + 1 / factor
+    return np.where(x < -708.0, 0.0, np.ldexp(p, n.astype(int)))
+
+
 def kept_by_sorting(logits: np.ndarray, temperature: float, top_k: int, top_p: float, min_p: float):
-    """Ids and probabilities, by sorting the whole vocabulary in float64; and how near top-p's boundary lies."""
+    """Ids and probabilities, by sorting the whole vocabulary; masses are Python's whole numbers."""
     order = np.lexsort((np.arange(len(logits)), -logits))
-    weights = np.exp((logits.astype(np.float64)[order] - logits.max()) / temperature)
+    weights = weights_of(logits, temperature)[order]
     if top_k:
         order, weights = order[:top_k], weights[:top_k]
-    cumulative = np.cumsum(weights) / weights.sum()
-    count = int(np.searchsorted(cumulative, top_p)) + 1 if top_p < 1 else len(weights)
-    gap = np.abs(cumulative - top_p).min() if top_p < 1 else 1.0
+    count = len(weights)
+    if top_p < 1:
+        masses = [round(weight * 2.0 ** min(44, 62 - (len(logits) - 1).bit_length())) for weight in weights.tolist()]
+        target = min(math.ceil(top_p * float(sum(masses))), sum(masses))
+        count = next(i for i, mass in enumerate(itertools.accumulate(masses), 1) if mass >= target)
     keep = (np.arange(len(weights)) < count) & (weights >= min_p) & (weights > 0)
     ids = order[keep]
     probabilities = weights[keep] / weights[keep].sum()
-    return np.sort(ids), probabilities[np.argsort(ids)], gap
+    return np.sort(ids), probabilities[np.argsort(ids)]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -45,15 +60,57 @@ def test_kept_tokens_and_probabilities_are_those_of_a_sorted_vocabulary(kernel, 
     for spread in (0.01, 1.0, 6.0):
         logits = row(size, spread, size)
         ids, probabilities = _native.distribution(how(temperature=0.8, kernel=kernel, **cut), logits)
-        expected, wanted, gap = kept_by_sorting(logits, 0.8, cut.get("top_k", 0), cut.get("top_p", 1.0),
-                                                cut.get("min_p", 0.0))
-        assert gap > size * 2.0**-52  # else the two sums of `size` roundings may stand on either side of top_p
+        expected, wanted = kept_by_sorting(logits, 0.8, cut.get("top_k", 0), cut.get("top_p", 1.0),
+                                           cut.get("min_p", 0.0))
         np.testing.assert_array_equal(ids, expected)
-        # Sums of `size` roundings, exponents below 128 whose last place moves a weight by 128 of its own.
-        np.testing.assert_allclose(probabilities, wanted, rtol=(size + 256) * 2.0**-52)
+        # Sums of `size` roundings.
+        np.testing.assert_allclose(probabilities, wanted, rtol=size * 2.0**-52)
 
 
-@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=700), st.integers(1, 700),
+def test_weights_are_exponentials():
+    logits = row(5000, 6.0)
+    expected = np.exp((logits.astype(np.float64) - logits.max()) / 0.8)
+    np.testing.assert_allclose(weights_of(logits, 0.8), expected, rtol=256 * 2.0**-52)
+
+
+@given(st.lists(st.one_of(st.sampled_from([-math.inf, -30.0, -1.0, -0.0, 0.0, 0.5]), st.floats(-40, 40, width=32)),
+                min_size=1, max_size=600),
+       st.integers(0, 600), st.sampled_from([5e-324, 1e-12, 0.25, 0.5, 0.9, 1 - 1e-9, 1 - 2.0**-53, 1.0]),
+       st.sampled_from([0.0, 1e-9, 0.3, 1.0]), st.sampled_from([0.01, 0.7, 1.0, 30.0]), st.sampled_from(KERNELS))
+@settings(max_examples=150, deadline=None)
+def test_what_is_kept_is_exact(values, top_k, top_p, min_p, temperature, kernel):
+    logits = np.array([*values, 1.0], dtype=np.float32)
+    cut = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    ids, _ = _native.distribution(how(kernel=kernel, **cut), logits)
+    np.testing.assert_array_equal(ids, kept_by_sorting(logits, **cut)[0])
+
+
+@pytest.mark.parametrize("top_k", [100, 300])
+def test_zeros_of_either_sign_are_equal(top_k):
+    logits = np.array([-0.0, 0.0] * 400, np.float32)
+    assert _native.distribution(how(top_k=top_k), logits)[0].tolist() == list(range(top_k))
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9999])
+def test_masses_of_more_than_two_to_the_18_tokens_do_not_overflow(top_p):
+    for logits in (np.zeros(300_000, np.float32), row(300_000)):
+        ids, _ = _native.distribution(how(top_p=top_p), logits)
+        np.testing.assert_array_equal(ids, kept_by_sorting(logits, 1.0, 0, top_p, 0.0)[0])
+
+
+def test_the_boundary_may_lie_among_masses_that_were_rounded_up():
+    """8192 weights of 0.52 units are masses of 1: what they hold in truth is less than 1 - p of the total, and they
+    lie below the last bucket of logits, but as whole numbers the first of them are needed."""
+    logits = np.full(8193, -31.15, np.float32)
+    logits[100] = 0
+    top_p = 1 - 2.0**-31.9
+    ids, _ = _native.distribution(how(top_p=top_p), logits)
+    expected, _ = kept_by_sorting(logits, 1.0, 0, top_p, 0.0)
+    assert 1 < len(expected) < 8193
+    np.testing.assert_array_equal(ids, expected)
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, -0.0, 0.0, 0.5, 1.0]), min_size=1, max_size=700), st.integers(1, 700),
        st.sampled_from([0.25, 0.5, 0.9, 1.0]))
 @settings(max_examples=80, deadline=None)
 def test_among_equal_logits_the_lowest_ids_are_kept(values, top_k, top_p):

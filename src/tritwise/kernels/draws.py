@@ -13,6 +13,7 @@ import triton.language as tl
 
 BLOCK = 256
 LANES = 16
+GROUP = 4  # blocks of a program
 
 
 @triton.jit
@@ -40,15 +41,6 @@ def exp_negative(x):
 
 
 @triton.jit
-def tree_sum(lanes):
-    """Sixteen lanes [1, 16] as the core adds them: halves of 8, 4, 2, 1."""
-    x = tl.sum(tl.reshape(lanes, [2, 8]), axis=0)
-    x = tl.sum(tl.reshape(x, [2, 4]), axis=0)
-    x = tl.sum(tl.reshape(x, [2, 2]), axis=0)
-    return tl.sum(x, axis=0)
-
-
-@triton.jit
 def uniform(seed, position):
     """[0, 1): the upper 53 bits of the first word of Philox-4x64-10 at counter 1, keyed by uint64 seed and position."""
     zero = seed ^ seed
@@ -64,65 +56,72 @@ def uniform(seed, position):
 
 
 @triton.jit
-def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, wanted, vocab, blocks,
-                 BLOCK: tl.constexpr, LANES: tl.constexpr):
-    """Weights of one block of a wanted row, those below min_p as 0, and their sum."""
-    row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    if tl.load(wanted + row) > 0:
-        # One-element tensors throughout: the interpreter's scalars complain of what integers do when they wrap.
-        lane = tl.arange(0, LANES)[None, :]
-        top = tl.load(largest + row).to(tl.float64)
-        inverse, least = tl.load(inverse_temperatures + row), tl.load(min_p + row)
-        total = tl.zeros([1, LANES], tl.float64)
-        for i in tl.static_range(BLOCK // LANES):
-            at = block * BLOCK + i * LANES + lane
-            x = tl.load(logits + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float64)
-            weight = exp_negative((x - top) * inverse)
-            weight = tl.where(weight >= least, weight, 0.0)
-            tl.store(weights + row * vocab + at, weight, mask=at < vocab)
-            total += weight
-        tl.store(sums + row * blocks + block, tree_sum(total))
+def store_sums(weights, sums, begin, vocab, blocks, BLOCK: tl.constexpr, LANES: tl.constexpr, GROUP: tl.constexpr):
+    """Stores the sums of GROUP blocks of weights in memory, from token `begin` on; each sixteen lanes, then the tree.
+
+    A program that stored the weights itself has a barrier before this.
+    """
+    block = tl.arange(0, GROUP)
+    at = begin + block[:, None] * BLOCK + tl.arange(0, LANES)[None, :]
+    x = tl.zeros([GROUP, LANES], tl.float64)
+    for _ in tl.static_range(BLOCK // LANES):
+        x += tl.load(weights + at, mask=at < vocab, other=0.0)
+        at += LANES
+    x = tl.sum(tl.reshape(x, [GROUP, 2, 8]), axis=1)
+    x = tl.sum(tl.reshape(x, [GROUP, 2, 4]), axis=1)
+    x = tl.sum(tl.reshape(x, [GROUP, 2, 2]), axis=1)
+    block += begin // BLOCK
+    tl.store(sums + block, tl.sum(x, axis=1), mask=block < blocks)
 
 
 @triton.jit
-def draw_rows(weights, ids, ranks, sums, seeds, positions, drawn, wanted, vocab, blocks, LISTED: tl.constexpr,
-              BLOCK: tl.constexpr, AT_ONCE: tl.constexpr):
-    """The token of a row at which the weights below it reach a uniform share of the total.
+def weigh_blocks(logits, largest, inverse_temperatures, min_p, weights, sums, wanted, cut, vocab, blocks,
+                 BLOCK: tl.constexpr, LANES: tl.constexpr, GROUP: tl.constexpr):
+    """Weights of GROUP blocks of a wanted row, those below min_p as 0, and the blocks' sums.
 
-    LISTED: the weight of ids[i] is weights[ranks[i]]; one block, added up one after the other. Rows that are not
-    `wanted` keep `drawn`.
+    Rows that are `cut` keep all of them: min-p comes behind the cut (cuts.py).
     """
+    row, begin = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK * GROUP
+    if tl.load(wanted + row) > 0:
+        id = begin + tl.arange(0, BLOCK * GROUP)
+        weights += row * vocab
+        top = tl.load(largest + row).to(tl.float64)
+        x = tl.load(logits + row * vocab + id, mask=id < vocab, other=float("-inf")).to(tl.float64)
+        weight = exp_negative((x - top) * tl.load(inverse_temperatures + row))
+        least = tl.where(tl.load(cut + row) > 0, 0.0, tl.load(min_p + row))
+        tl.store(weights + id, tl.where(weight >= least, weight, 0.0), mask=id < vocab)
+        # What other threads of the program stored.
+        tl.debug_barrier()
+        store_sums(weights, sums + row * blocks, begin, vocab, blocks, BLOCK, LANES, GROUP)
+
+
+@triton.jit
+def draw_rows(weights, sums, seeds, positions, drawn, wanted, vocab, blocks, BLOCK: tl.constexpr,
+              AT_ONCE: tl.constexpr):
+    """The token of a wanted row at which the weights below it reach a uniform share of the total."""
     row = tl.program_id(0).to(tl.int64)
     one = tl.arange(0, 1)
     if tl.load(wanted + row) > 0:
         weights += row * vocab
-        ranks += row * vocab
         total = tl.zeros([1], tl.float64)
         begin = 0
-        if LISTED:
-            while begin < vocab:
-                for j in tl.static_range(AT_ONCE):
-                    total += tl.load(weights + tl.load(ranks + begin + j + one))
-                begin += AT_ONCE
-        else:
-            while begin < blocks:
-                for j in tl.static_range(AT_ONCE):
-                    total += tl.load(sums + row * blocks + begin + j + one, mask=begin + j + one < blocks, other=0.0)
-                begin += AT_ONCE
+        while begin < blocks:
+            for j in tl.static_range(AT_ONCE):
+                total += tl.load(sums + row * blocks + begin + j + one, mask=begin + j + one < blocks, other=0.0)
+            begin += AT_ONCE
         share = uniform(tl.load(seeds + row + one).to(tl.uint64), tl.load(positions + row + one).to(tl.uint64))
         target = share * total
         mass = tl.zeros([1], tl.float64)
         at = tl.zeros([1], tl.int32)
-        if not LISTED:
-            begin = 0
-            while begin < blocks - 1:
-                for j in tl.static_range(AT_ONCE):
-                    block = begin + j + one
-                    next = mass + tl.load(sums + row * blocks + block, mask=block < blocks, other=0.0)
-                    go = (at == block) & (block + 1 < blocks) & (next <= target)
-                    mass = tl.where(go, next, mass)
-                    at = tl.where(go, at + 1, at)
-                begin += AT_ONCE
+        begin = 0
+        while begin < blocks - 1:
+            for j in tl.static_range(AT_ONCE):
+                block = begin + j + one
+                next = mass + tl.load(sums + row * blocks + block, mask=block < blocks, other=0.0)
+                go = (at == block) & (block + 1 < blocks) & (next <= target)
+                mass = tl.where(go, next, mass)
+                at = tl.where(go, at + 1, at)
+            begin += AT_ONCE
         # A sum may be rounded up beyond the last token of its block: then that token is the one, or, where the block
         # holds none, one behind it.
         last = one * 0 - 1
@@ -132,10 +131,7 @@ def draw_rows(weights, ids, ranks, sums, seeds, positions, drawn, wanted, vocab,
         while (i < vocab) & (tl.max(open, axis=0) > 0):
             for j in tl.static_range(AT_ONCE):
                 place = i + j + one
-                if LISTED:
-                    weight = tl.load(weights + tl.load(ranks + place))
-                else:
-                    weight = tl.load(weights + place, mask=place < vocab, other=0.0)
+                weight = tl.load(weights + place, mask=place < vocab, other=0.0)
                 some = weight > 0.0
                 open = tl.where(some & (place >= end) & (last >= 0), 0, open)
                 here = some & (open > 0)
@@ -145,28 +141,6 @@ def draw_rows(weights, ids, ranks, sums, seeds, positions, drawn, wanted, vocab,
             i += AT_ONCE
         i = vocab - 1
         while (i >= 0) & (tl.max(last, axis=0) < 0):
-            weight = tl.load(weights + tl.load(ranks + i + one)) if LISTED else tl.load(weights + i + one)
-            last = tl.where(weight > 0.0, i + one, last)
+            last = tl.where(tl.load(weights + i + one) > 0.0, i + one, last)
             i -= 1
-        if LISTED:
-            last = tl.load(ids + row * vocab + last)
         tl.store(drawn + row + one, last)
-
-
-@triton.jit
-def cut_first(weights, sums, top_p, min_p, wanted, SIZE: tl.constexpr, AT_ONCE: tl.constexpr):
-    """Of a row's weights [SIZE], sorted and with the sum in `sums`, those behind top-p and min-p become 0."""
-    row = tl.program_id(0).to(tl.int64)
-    one = tl.arange(0, 1)
-    if tl.load(wanted + row) > 0:
-        weights += row * SIZE
-        share, least = tl.load(top_p + row), tl.load(min_p + row)
-        limit = tl.where(share < 1.0, share * tl.load(sums + row), float("inf"))
-        mass = tl.zeros([1], tl.float64)
-        for i in tl.range(0, SIZE, AT_ONCE):
-            for j in tl.static_range(AT_ONCE):
-                weight = tl.load(weights + i + j + one)
-                behind = tl.where(mass < limit, 0, 1) + tl.where(weight < least, 1, 0)
-                mass += weight
-                # The likeliest one is always kept.
-                tl.store(weights + i + j + one, tl.where((behind > 0) & (i + j + one > 0), 0.0, weight))

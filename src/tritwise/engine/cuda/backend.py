@@ -29,7 +29,7 @@ from tritwise.kernels.adjustments import adjust_rows, count_drawn
 from tritwise.kernels.attention import chunks_of, plan_attention, workspace
 from tritwise.kernels.cache import CACHE_TYPES, KVCache
 from tritwise.kernels.checks import check_device
-from tritwise.kernels.device_sampling import draw_room, on_device, sample_rows
+from tritwise.kernels.device_sampling import draw_room, sample_rows
 from tritwise.kernels.head import HEAD_KINDS, head_room, logits_of
 
 PAGE_TOKENS = 64
@@ -163,12 +163,9 @@ class CudaBackend:
         return self._decoder.cache
 
     def draws(self, how: Sampling) -> bool:
-        """Whether these settings can be followed on the device (`kernels.device_sampling.on_device`)."""
+        """Whether these settings can be followed on the device: all but several biases of one token."""
         ids = [id_ for id_, _ in how.logit_bias]
-        if len(set(ids)) < len(ids):  # the core adds up several biases of a token one by one
-            return False
-        top_k = how.top_k if how.top_k < self.vocab_size else 0
-        return on_device(temperature=how.temperature, top_k=top_k, top_p=how.top_p, adjusts=True)
+        return len(set(ids)) == len(ids)  # the core adds them up one by one
 
     def forward(self, batch: Batch) -> Output:
         """Logits, most likely ids and drawn tokens as `batch` asks. Raises OutOfPages, and nothing has changed then."""
@@ -233,10 +230,9 @@ class CudaBackend:
                 adjust_rows(logits[count:], on_device_slots, self._adjusting.tensors, logits[count:])
             behind = torch.from_numpy(batch.positions[wanted[count:]].astype(np.int64) + 1).to(device)
             drawn = torch.empty(len(how), dtype=torch.int32, device=device)
-            random, lists = steps_of(how, self.vocab_size)
             head = decoder.weights.head
             sample_rows(logits[count:], settings_of(how, self.vocab_size, device), behind, head_room(head, len(how)),
-                        draw_room(len(how), self.vocab_size, device), drawn, draws=random, lists=lists)
+                        draw_room(len(how), self.vocab_size, device), drawn, **steps_of(how, self.vocab_size))
             if adjusted:
                 count_drawn(drawn, on_device_slots, self._adjusting.tensors)
                 self._adjusting.drew(slots.tolist())
@@ -294,15 +290,15 @@ class CudaBackend:
 
     def _graph(self, rows: int, length: int, how: list[Sampling], adjusted: bool) -> DecodeGraph:
         """The smallest graph for so many rows of sequences up to `length`, captured when it is first needed."""
-        draws, lists = steps_of(how, self.vocab_size)
+        steps = steps_of(how, self.vocab_size)
         rows = graph_rows(rows)
         chunks = min(1 << (chunks_of(length) - 1).bit_length(), chunks_of(self.context))
-        key = rows, chunks, draws, lists, adjusted
+        key = rows, chunks, adjusted, *steps.values()
         if key not in self._graphs:
             if self._room is None:
                 self._room = graph_room(self._decoder, self._most_rows, self.context)
                 if self._decoder.tables.is_cuda:
                     self._pool = torch.cuda.graph_pool_handle()
-            self._graphs[key] = DecodeGraph(self._decoder, self._room, rows, chunks, draws=draws, lists=lists,
+            self._graphs[key] = DecodeGraph(self._decoder, self._room, rows, chunks, steps=steps,
                                             adjusted=self._adjusting.tensors if adjusted else None, pool=self._pool)
         return self._graphs[key]

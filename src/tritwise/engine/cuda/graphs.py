@@ -29,10 +29,11 @@ def settings_of(how: list[Sampling], vocab: int, device: torch.device | str) -> 
                         device)
 
 
-def steps_of(how: list[Sampling], vocab: int) -> tuple[bool, bool]:
-    """What of the sampling these rows need: any draw, any list of the likeliest tokens."""
-    return (any(each.temperature > 0 for each in how),
-            any(each.temperature > 0 and 0 < each.top_k < vocab for each in how))
+def steps_of(how: list[Sampling], vocab: int) -> dict[str, bool]:
+    """What of the sampling these rows need (of `sample_rows`): any draw, any top-k, any top-p."""
+    random = [each for each in how if each.temperature > 0]
+    return {"draws": bool(random), "top_k": any(0 < each.top_k < vocab for each in random),
+            "top_p": any(each.top_p < 1 for each in random)}
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,16 @@ def graph_room(decoder: Decoder, rows: int, context: int) -> GraphRoom:
 class DecodeGraph:
     """A step of up to `rows` rows over sequences of up to `chunks` chunks, for whatever sequences.
 
-    `draws` and `lists` say which parts of the sampling are in it; `adjusted` are the slots' masks, biases and penalties
-    where it has them. Rows may belong to any slots, several to one; they
-    go through the decode kernel of attention, which gives a row the same bits as prefill does.
+    `steps` says which parts of the sampling are in it (`steps_of`); `adjusted` are the slots' masks, biases and
+    penalties where it has them. Rows may belong to any slots, several to one; they go through the decode kernel of
+    attention, which gives a row the same bits as prefill does.
     """
 
-    def __init__(self, decoder: Decoder, room: GraphRoom, rows: int, chunks: int, *, draws: bool, lists: bool,
-                 adjusted: Adjustments | None = None, pool: object = None) -> None:
+    def __init__(self, decoder: Decoder, room: GraphRoom, rows: int, chunks: int, *,
+                 steps: dict[str, bool], adjusted: Adjustments | None = None, pool: object = None) -> None:
         device = decoder.tables.device
         self.rows, self.chunks, self._decoder, self._room = rows, chunks, decoder, room
-        self._draws, self._lists, self._adjusted = draws, lists, adjusted
+        self._steps, self._adjusted = steps, adjusted
         vocab = decoder.weights.head.vocab
         self._inputs = torch.zeros(3, rows, dtype=torch.int32, device=device)  # tokens, slots, positions
         self._tokens, slots, self._positions = self._inputs
@@ -107,7 +108,7 @@ class DecodeGraph:
             adjust_rows(self.logits, self._slots, self._adjusted, self.logits)
         behind = self._positions.to(torch.int64) + 1
         sample_rows(self.logits, self._settings, behind, self._head, draw_room_of(room.draws, self.rows), self.drawn,
-                    draws=self._draws, lists=self._lists)
+                    **self._steps)
         if self._adjusted is not None:
             count_drawn(self.drawn, self._slots, self._adjusted)
         self._tokens.copy_(self.drawn.clamp(min=0))  # -1 ends the sequence on the host; here it has to be an id
@@ -144,4 +145,4 @@ def head_room_of(room: HeadRoom, rows: int) -> HeadRoom:
 
 def draw_room_of(room: DrawRoom, rows: int) -> DrawRoom:
     """The part of a room that `rows` rows work in."""
-    return DrawRoom(room.weights[:rows], room.sums[:rows], room.first[:rows], room.first_sums[:rows])
+    return DrawRoom(room.weights[:rows], room.sums[:rows], room.cuts[:rows], room.bins[:rows])

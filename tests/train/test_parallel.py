@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parallel_worker import tokens, uneven_model
+from parallel_worker import EXCHANGES, accumulating, tokens, two_steps, uneven_model
 from safetensors.torch import load_file
 from test_loop import corpus, losses, recipe_of  # noqa: F401  (corpus is a fixture)
 
@@ -18,7 +18,7 @@ from tritwise import TritwiseError
 from tritwise.cli.commands.train import train as command
 from tritwise.kernels.training_twins import pack_codes, unpack_codes
 from tritwise.model.bitlinear import quantise_weight
-from tritwise.train import latest_checkpoint, train
+from tritwise.train import latest_checkpoint, loop, train
 from tritwise.train.parallel import check_shardable
 from tritwise.train.ranks import Ranks, join_ranks, micro_batch_size
 
@@ -27,9 +27,7 @@ WORKER = Path(__file__).with_name("parallel_worker.py")
 
 def smooth(paths, **changes):
     """A recipe whose updates follow the gradient. AdamW's usual eps turns a gradient that is rounding into a step."""
-    return recipe_of(paths, adam_eps=0.1, **changes)
-
-
+    return recipe_of(paths, **{"adam_eps": 0.1, "micro_batch_size": 1} | changes)
 
 
 def on_two_ranks(command: list[str]) -> list[str]:
@@ -97,6 +95,30 @@ def test_gradients_of_two_ranks_on_the_gpus_kernels_equal_those_of_one_process(t
         assert (found[name] - parameter.grad).abs().max() <= bound, name
 
 
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_gradients_are_reduced_once_a_step_and_give_the_same_losses_and_weights(two_ranks, name):
+    facts = json.loads((two_ranks / "accumulation.json").read_text())[name]
+    model = uneven_model()
+    expected, _ = two_steps(model, accumulating(), Ranks())
+    assert expected[1] < expected[0]
+    # The same sums in another order, in float32, through one update.
+    assert facts["losses"] == pytest.approx(expected, rel=1e-6)
+    found = load_file(two_ranks / f"accumulated-{name}.safetensors")
+    for key, parameter in model.named_parameters():
+        assert (found[key] - parameter.detach()).abs().max() < 1e-6, key
+    groups, parts = 2, 3  # the block, the rest; micro-batches of a rank
+    reductions = groups * (parts if EXCHANGES[name].reduce_gradients == "micro_batch" else 1)
+    # The block's weights are let go of between forward and backward, the rest's are not.
+    gathers = groups if EXCHANGES[name].keep_gathered else 3 * parts
+    assert facts["calls"] == 2 * [{"allgather": gathers, "reduce_scatter": reductions}]
+
+
+def test_how_ranks_exchange_is_no_part_of_what_a_run_is(corpus):  # noqa: F811
+    keys = {loop.run_key(smooth(corpus[0], ranks=each.model_dump()), "ternary", "") for each in EXCHANGES.values()}
+    assert len(keys) == 1
+    assert loop.run_key(smooth(corpus[0], adam_eps=0.2), "ternary", "") not in keys
+
+
 def test_losses_and_weights_of_two_ranks_equal_one_process_to_rounding(two_ranks, one_process):
     ours, theirs = losses(two_ranks / "ranks"), losses(one_process)
     assert len(ours) == len(theirs) == 3
@@ -147,7 +169,7 @@ def test_packed_codes_unpack_to_what_they_were():
 
 
 def test_ranks_that_cannot_share_a_batch_are_refused(corpus):  # noqa: F811
-    settings = smooth(corpus[0]).train
+    settings = smooth(corpus[0], micro_batch_size=2).train
     assert micro_batch_size(settings, Ranks()) == micro_batch_size(settings, Ranks(0, 2)) == 2
     assert micro_batch_size(settings, Ranks(0, 4)) == 1
     with pytest.raises(TritwiseError, match="cannot be shared by 3 ranks"):

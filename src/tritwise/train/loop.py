@@ -47,7 +47,7 @@ def available_threads() -> int:
 def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
     """Hash of everything that decides a training run's numbers, apart from the processor."""
     model = recipe.model_config_of(variant)
-    without = {"checkpoint_every"} if model.num_experts else {"checkpoint_every", "router_aux_loss_coef"}
+    without = {"checkpoint_every", "ranks"} | (set() if model.num_experts else {"router_aux_loss_coef"})
     start = recipe.variants[variant].start
     facts = ({} if start is None else {"start": start_key(Path(start))}) | {
         "seed": recipe.seed,
@@ -119,10 +119,16 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
     the step, padding left out, so that no micro-batch and no rank counts more for having fewer. It has the experts'
     balance in it, where there are experts.
     """
+    if ranks.world > 1:
+        from tritwise.train.parallel import quantise_shards, set_exchange
+
     # A rank's share of all targets, were they shared equally: gradients are averaged over the ranks.
     targets, _ = mean_over_ranks(float((batch[:, 1:] >= 0).sum()), False, ranks)
     total = torch.zeros((), dtype=torch.float64, device=batch.device)
-    for part in batch.split(micro_batch_size(train, ranks)):
+    parts = batch.split(micro_batch_size(train, ranks))
+    for number, part in enumerate(parts, 1):
+        if ranks.world > 1:
+            set_exchange(model, train.ranks, last=number == len(parts))
         count = int((part[:, 1:] >= 0).sum())
         shares = targets / count if count else math.inf  # without padding the number of parts, exactly
         loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef)
@@ -140,8 +146,6 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if ranks.world > 1:
-        from tritwise.train.parallel import quantise_shards
-
         quantise_shards(model)
     return loss_value, norm_value
 
@@ -194,7 +198,7 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
         from tritwise.train.parallel import shard_with_optimizer, whole_tensor
 
         optimizer = shard_with_optimizer(model, optimizer, lambda shards: make_optimizer(shards, train_recipe),
-                                         device)
+                                         device, train_recipe.ranks)
         gather = {"whole": whole_tensor, "write": ranks.first}
     tokens_a_step = train_recipe.batch_size * train_recipe.sequence_length
     end = min(train_recipe.steps, stop_after or train_recipe.steps)

@@ -1,6 +1,7 @@
 """BitLinear on the kernels, in the interpreter: equal to the CPU's, quantised once a step, clean for torch.compile."""
 
 import gc
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -44,6 +45,15 @@ def test_outputs_and_gradients_equal_those_of_the_cpu(linear_type, with_norm):
             assert got is None
         else:  # float32 sums of at most 64 products, taken twice in another order
             assert (got - expected).abs().max() <= 2 * 64 * 2.0**-24 * expected.abs().max()
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+def test_without_tokens_the_gradients_are_zero(kernels):
+    leaves = [normal(0, 64), torch.ones(64), normal(12, 64, seed=1), normal(8, 64, seed=2)]
+    with kernels_everywhere() if kernels else nullcontext():
+        outputs, grads = gradients(leaves, [normal(0, 12), normal(0, 8)], True, "ternary")
+    assert [y.shape for y in outputs] == [(0, 12), (0, 8)]
+    assert [(grad.shape, int(grad.count_nonzero())) for grad in grads] == [(leaf.shape, 0) for leaf in leaves]
 
 
 def test_weights_are_quantised_once_a_step_and_again_after_it():

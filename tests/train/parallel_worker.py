@@ -25,8 +25,13 @@ UNEVEN = ModelConfig(vocab_size=61, hidden_size=36, intermediate_size=45, num_hi
                      num_key_value_heads=1, max_position_embeddings=16, tie_word_embeddings=True)
 
 
-def uneven_model() -> Decoder:
-    model = Decoder(UNEVEN)
+# Two tokens reach at most four of six experts, so some have no token of a rank.
+EXPERTS = UNEVEN.with_changes(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=13,
+                              shared_expert_intermediate_size=10)
+
+
+def uneven_model(config: ModelConfig = UNEVEN) -> Decoder:
+    model = Decoder(config)
     model.initialise(torch.Generator().manual_seed(5))
     return model
 
@@ -52,15 +57,17 @@ class Exchanges(TorchDispatchMode):
 
 def accumulating(**settings) -> TrainRecipe:
     """Six sequences a step, one at a time; updates follow the gradient."""
-    return TrainRecipe(steps=2, batch_size=6, micro_batch_size=1, sequence_length=8, adam_eps=0.1, **settings)
+    return TrainRecipe(**{"steps": 2, "batch_size": 6, "micro_batch_size": 1, "sequence_length": 8, "adam_eps": 0.1,
+                          "router_aux_loss_coef": 0.5} | settings)
 
 
-def two_steps(model: Decoder, train: TrainRecipe, ranks: Ranks) -> tuple[list[float], list[dict[str, int]]]:
+def two_steps(model: Decoder, train: TrainRecipe, ranks: Ranks,
+              length: int = 9) -> tuple[list[float], list[dict[str, int]]]:
     """The losses of two steps on the same tokens, and what was exchanged in each."""
     optimizer, found, calls = make_optimizer(model, train), [], []
     for group in optimizer.param_groups:
         group["lr"] = 0.05
-    ids = torch.randint(0, 61, (6, 9), generator=torch.Generator().manual_seed(4))[ranks.rank::ranks.world]
+    ids = torch.randint(0, 61, (6, length), generator=torch.Generator().manual_seed(4))[ranks.rank::ranks.world]
     for step in (1, 2):
         with Exchanges() as exchanges:
             found.append(_optimizer_step(model, optimizer, ids, train, step, ranks)[0])
@@ -82,6 +89,17 @@ def accumulation(out: Path, ranks: Ranks) -> None:
         (out / "accumulation.json").write_text(json.dumps(facts))
 
 
+def experts(out: Path, ranks: Ranks) -> None:
+    """Two steps of a model with experts: codes before them, losses and weights."""
+    model = shard(uneven_model(EXPERTS))
+    codes_of_ranks(model, out / "experts", ranks.first)
+    found, _ = two_steps(model, accumulating(), ranks, length=3)
+    weights = {key: whole_tensor(parameter).contiguous() for key, parameter in model.named_parameters()}
+    if ranks.first:
+        save_file(weights, out / "experts" / "weights.safetensors")
+        (out / "experts" / "losses.json").write_text(json.dumps(found))
+
+
 def codes_of_ranks(model: Decoder, out: Path, first: bool) -> None:
     """The codes and scales that the ranks' shards make together, and how many all-reduces it took."""
     calls = []
@@ -101,6 +119,7 @@ def codes_of_ranks(model: Decoder, out: Path, first: bool) -> None:
             found[f"weight.{name}"] = whole_tensor(parameter)
             rows[name] = [packed.nbytes, local.plain.nbytes]
     if first:
+        out.mkdir(exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in found.items()}, out / "codes.safetensors")
         (out / "facts.json").write_text(json.dumps({"all_reduces": len(calls), "bytes": rows}))
 
@@ -134,6 +153,7 @@ def main() -> None:
     if sys.platform == "linux":  # where Triton is
         gradients_on_kernels(out, ranks.first)
     accumulation(out, ranks)
+    experts(out, ranks)
     train(Recipe.model_validate_json(recipe), "ternary", data, out / "ranks", stop_after=3, threads=1)
     dist.destroy_process_group()
 

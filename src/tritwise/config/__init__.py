@@ -18,6 +18,6 @@ from tritwise.config.rope import RopeScaling
 
 __all__ = [
     "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "PackingSettings",
-    "ParameterCount", "QuantizationConfig", "RankSettings", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe",
-    "TrainRecipe", "VariantRecipe", "load_data_recipe", "load_recipe",
+    "ParameterCount", "QuantizationConfig", "RankSettings", "Recipe", "RopeScaling", "ScheduleRecipe",
+    "TokenizerRecipe", "TrainRecipe", "VariantRecipe", "load_data_recipe", "load_recipe",
 ]

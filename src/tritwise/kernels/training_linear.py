@@ -179,4 +179,4 @@ def bit_linear(x: Tensor, weights: list[Tensor], linear_type: str, *, gain: Tens
         y = _PackedBitLinear.apply(flat, gain, eps, scale_dtype, int8_gradient, *weights)
     else:
         y = torch.ops.tritwise.bit_linear(flat, gain, weights, eps, linear_type, scale_dtype, int8_gradient)[0]
-    return list(y.view(*x.shape[:-1], -1).split([w.shape[0] for w in weights], dim=-1))
+    return list(y.view(*x.shape[:-1], y.shape[-1]).split([w.shape[0] for w in weights], dim=-1))

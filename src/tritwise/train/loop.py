@@ -26,7 +26,7 @@ from tritwise.model import Decoder
 from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from tritwise.train.evaluate import held_out_bits_per_byte
 from tritwise.train.mixes import MixedOrder, SourceUse, mix_key, open_order, repeated, source_use
-from tritwise.train.ranks import Device, Ranks, join_ranks, mean_over_ranks, micro_batch_size
+from tritwise.train.ranks import Device, Ranks, join_ranks, mean_over_ranks, micro_batch_size, sum_over_ranks
 from tritwise.train.schedule import learning_rate, weight_decay
 from tritwise.train.start import load_weights, start_key, started_config
 
@@ -131,7 +131,8 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
             set_exchange(model, train.ranks, last=number == len(parts))
         count = int((part[:, 1:] >= 0).sum())
         shares = targets / count if count else math.inf  # without padding the number of parts, exactly
-        loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef)
+        loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef,
+                          over_ranks=sum_over_ranks if ranks.world > 1 else None)
         (loss / shares).backward()
         total += loss.detach().double() / shares
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)

@@ -5,6 +5,10 @@
 A quantised linear's all-gather moves 2 bits a weight. Its scale is that of the whole tensor: `quantise_shards`, called
 once an optimizer step, adds up exact integer sums of all linears' shards in ONE all-reduce (`kernels.training_twins`),
 so that scales and codes are equal bit for bit at any number of ranks, however uneven their shards.
+
+Experts are sharded like any linear, and every rank runs all of them on its own tokens. Their load-balancing loss is
+that of the tokens that all ranks see at once: W ranks with micro-batches of m have the losses of one process with
+micro-batches of m W, where no target is left out.
 """
 
 from collections.abc import Callable
@@ -19,7 +23,6 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tritwise.common.errors import TritwiseError
 from tritwise.config import RankSettings
 from tritwise.kernels.training_twins import exact_sums, pack_codes, scale_of_sums, weight_codes
 from tritwise.model import BitLinear, Decoder
@@ -113,17 +116,8 @@ def _forget_codes(func: Any, args: tuple, kwargs: dict) -> None:
                     each.quantised.means = each.quantised.packed = None
 
 
-def check_shardable(model: Decoder) -> None:
-    """Raise TritwiseError for a model that several ranks cannot train yet."""
-    if model.config.num_experts:
-        raise TritwiseError("a model with experts cannot be trained on several ranks",
-                            why="an expert that no token of a rank chose has no gradient there, and its sum would wait",
-                            fix="train it in one process")
-
-
 def shard(model: Decoder, device: str = "cpu", settings: RankSettings = RankSettings()) -> Decoder:  # noqa: B008
     """Shard a model in place, each block and the rest as a group; every rank gives it with equal weights."""
-    check_shardable(model)
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     for layer in model.model.layers:
         for linear in layer.modules():

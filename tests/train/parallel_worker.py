@@ -30,16 +30,16 @@ EXPERTS = UNEVEN.with_changes(num_experts=6, num_experts_per_tok=2, moe_intermed
                               shared_expert_intermediate_size=10)
 
 
-def uneven_model(config: ModelConfig = UNEVEN) -> Decoder:
-    model = Decoder(config)
+def uneven_model(config: ModelConfig = UNEVEN, recompute: bool = False) -> Decoder:
+    model = Decoder(config, recompute=recompute)
     model.initialise(torch.Generator().manual_seed(5))
     return model
 
 
-# What ranks may exchange, by the name of the setting.
+# What ranks may exchange, by a name; `recomputed` is a model with activation checkpointing.
 EXCHANGES = {"step": RankSettings(), "micro_batch": RankSettings(reduce_gradients="micro_batch"),
              "gathered": RankSettings(keep_gathered=True),
-             "both": RankSettings(reduce_gradients="micro_batch", keep_gathered=True)}
+             "both": RankSettings(reduce_gradients="micro_batch", keep_gathered=True), "recomputed": RankSettings()}
 
 
 class Exchanges(TorchDispatchMode):
@@ -79,7 +79,7 @@ def accumulation(out: Path, ranks: Ranks) -> None:
     """Two steps of three micro-batches a rank with each way to exchange gradients and weights."""
     facts = {}
     for name, settings in EXCHANGES.items():
-        model = shard(uneven_model(), settings=settings)
+        model = shard(uneven_model(recompute=name == "recomputed"), settings=settings)
         found, calls = two_steps(model, accumulating(ranks=settings), ranks)
         facts[name] = {"losses": found, "calls": calls}
         weights = {key: whole_tensor(parameter).contiguous() for key, parameter in model.named_parameters()}
@@ -90,8 +90,8 @@ def accumulation(out: Path, ranks: Ranks) -> None:
 
 
 def experts(out: Path, ranks: Ranks) -> None:
-    """Two steps of a model with experts: codes before them, losses and weights."""
-    model = shard(uneven_model(EXPERTS))
+    """Two steps of a model with experts, recomputed: codes before them, losses and weights."""
+    model = shard(uneven_model(EXPERTS, recompute=True))
     codes_of_ranks(model, out / "experts", ranks.first)
     found, _ = two_steps(model, accumulating(), ranks, length=3)
     weights = {key: whole_tensor(parameter).contiguous() for key, parameter in model.named_parameters()}

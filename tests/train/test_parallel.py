@@ -130,8 +130,9 @@ def test_gradients_are_reduced_once_a_step_and_give_the_same_losses_and_weights(
     assert facts["calls"] == 2 * [{"allgather": gathers, "reduce_scatter": reductions}]
 
 
-def test_how_ranks_exchange_is_no_part_of_what_a_run_is(corpus):  # noqa: F811
-    keys = {loop.run_key(smooth(corpus[0], ranks=each.model_dump()), "ternary", "") for each in EXCHANGES.values()}
+def test_what_ranks_exchange_and_what_is_recomputed_is_no_part_of_what_a_run_is(corpus):  # noqa: F811
+    keys = {loop.run_key(smooth(corpus[0], ranks=each.model_dump(), recompute=recompute), "ternary", "")
+            for each in EXCHANGES.values() for recompute in ("none", "blocks")}
     assert len(keys) == 1
     assert loop.run_key(smooth(corpus[0], adam_eps=0.2), "ternary", "") not in keys
 

@@ -83,6 +83,9 @@ class TrainRecipe(Settings):
     # Of models with experts: how much of the load-balancing loss is added (Hugging Face's key and default).
     router_aux_loss_coef: NonNegative = 0.001
     checkpoint_every: Count = 1000
+    # "blocks" keeps of each block its input alone, and computes the rest again in the backward: a third more arithmetic
+    # for the memory of one block's activations instead of all blocks'. No number changes.
+    recompute: Literal["none", "blocks"] = "none"
     ranks: RankSettings = RankSettings()
 
     @model_validator(mode="after")

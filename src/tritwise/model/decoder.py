@@ -6,10 +6,12 @@ activations and products are computed in.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tritwise.config import ModelConfig
 from tritwise.model.bitlinear import BitLinear, multiply
@@ -95,10 +97,15 @@ class _Stack(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A language model. `state_dict()` has exactly the names and shapes of `ModelConfig.tensor_shapes()`."""
+    """A language model. `state_dict()` has exactly the names and shapes of `ModelConfig.tensor_shapes()`.
 
-    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> None:
+    With `recompute`, of each block its input alone is kept for the backward, which computes the rest again (activation
+    checkpointing, arXiv 1604.06174): the same numbers for more arithmetic and less memory.
+    """
+
+    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float32, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.config = config
         self.dtype = dtype
         self.model = _Stack(config)
@@ -129,15 +136,20 @@ class Decoder(nn.Module):
             self._tables = cos.to(device, self.dtype), sin.to(device, self.dtype)
         return self._tables[0][:length], self._tables[1][:length]
 
+    def _block(self, layer: Block, *inputs: Tensor, **options: bool) -> Any:
+        if self.recompute and torch.is_grad_enabled():  # nothing here is random
+            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
+        return layer(*inputs, **options)
+
     def hidden(self, ids: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:
         """Final normed states [B, T, H] of ids [B, T]; routers' logits [B T, E] are appended to a given list."""
         cos, sin = self._rotary(ids.shape[1])
         x = self.model.embed_tokens(ids).to(self.dtype)
         for layer in self.model.layers:
             if router_logits is None or not self.config.num_experts:
-                x = layer(x, cos, sin)
+                x = self._block(layer, x, cos, sin)
             else:  # as a result of the block: what wraps one (FSDP, recomputation) knows of results
-                x, logits = layer(x, cos, sin, with_router=True)
+                x, logits = self._block(layer, x, cos, sin, with_router=True)
                 router_logits.append(logits)
         return self.model.norm(x)
 

@@ -47,7 +47,7 @@ def available_threads() -> int:
 def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
     """Hash of everything that decides a training run's numbers, apart from the processor."""
     model = recipe.model_config_of(variant)
-    without = {"checkpoint_every", "ranks"} | (set() if model.num_experts else {"router_aux_loss_coef"})
+    without = {"checkpoint_every", "ranks", "recompute"} | (set() if model.num_experts else {"router_aux_loss_coef"})
     start = recipe.variants[variant].start
     facts = ({} if start is None else {"start": start_key(Path(start))}) | {
         "seed": recipe.seed,
@@ -177,7 +177,8 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     if start is not None:
         config = started_config(config, Path(start))
     place = f"cuda:{ranks.local_rank}" if device == "cuda" else "cpu"
-    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, place)).to(place)
+    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, place),
+                    recompute=train_recipe.recompute == "blocks").to(place)
     optimizer = make_optimizer(model, train_recipe)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = latest_checkpoint(out)

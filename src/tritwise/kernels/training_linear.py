@@ -36,7 +36,8 @@ class WeightCache:
         if any(weight.is_inference() for weight in weights):  # these count no versions
             return self._quantise(weights, linear_type, scale_dtype)
         # A weak reference keeps the address of a storage from being given to another one.
-        key = (linear_type, scale_dtype, *((w.untyped_storage()._cdata, w.storage_offset(), w.shape) for w in weights))
+        key = (linear_type, scale_dtype, *((w.untyped_storage()._cdata, w.storage_offset(), w.shape, w.stride(),
+                                            w.dtype) for w in weights))
         state = tuple((w.data_ptr(), w._version) for w in weights)
         if key not in self._kept or self._kept[key][1] != state or self._expired(key):
             # Before the new ones are made: both at once would be twice the memory.

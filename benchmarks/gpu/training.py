@@ -6,9 +6,11 @@
 A row is a few LLaMA blocks of a published width with a whole step: forward, backward and fused AdamW on float32 master
 weights, activations in bfloat16. Systems: `tritwise`; `dense`, the same blocks with nn.Linear under autocast;
 `fake-quant`, the form that BitNet's published FAQ describes (quantise, subtract, detach, add, then a dense product);
-`torchao`, its BitNet training where it is installed. All blocks go through torch.compile. Each system has the GPU for
-itself: peak memory is what its weights, gradients, moments and activations take together. A time is the median over
-bursts. Rows that the budget leaves no time for are listed as such.
+`torchao`, its BitNet training where it is installed. All blocks go through torch.compile; a row has the number of its
+graphs and of the places where one broke off. Each system has the GPU for itself and sees the same input: peak memory is
+what its weights, gradients, moments and activations take together once everything is compiled, and a row has the bytes
+that were taken before it began. A time is the median over bursts. Rows that the budget leaves no time for are listed as
+such.
 """
 
 import argparse
@@ -28,6 +30,7 @@ if "--dry-run" in sys.argv:  # the interpreter has to be chosen before kernels a
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from tritwise.config import ModelConfig
@@ -119,7 +122,7 @@ def step_of(system: str, shape: Shape, batch: int, length: int, device: str) -> 
     cos, sin = (table.to(device, torch.bfloat16) for table in rotary_tables(length, shape.config()))
     calls = [torch.compile(block, backend="inductor" if device == "cuda" else "aot_eager") for block in blocks]
     optimizer = torch.optim.AdamW(blocks.parameters(), lr=1e-4, fused=True)
-    x = torch.randn(batch, length, shape.hidden, device=device).bfloat16()
+    x = torch.randn(batch, length, shape.hidden, generator=torch.Generator().manual_seed(0)).bfloat16().to(device)
     cast = nullcontext() if system == "tritwise" else torch.autocast(device, torch.bfloat16)
 
     def step() -> None:
@@ -142,10 +145,10 @@ def measure(step: Callable[[], None], tokens: int, device: str, bursts: int, ste
         if device == "cuda":
             torch.cuda.synchronize()
 
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     for _ in range(2 if device == "cuda" else 1):
         step()
+    if device == "cuda":  # not before: a compiler tries variants out, on memory of its own
+        torch.cuda.reset_peak_memory_stats()
     speeds = []
     for _ in range(bursts):
         wait()
@@ -170,9 +173,13 @@ def rows(options: argparse.Namespace, device: str) -> list[dict]:
             if time.monotonic() > deadline:
                 found.append(row | {"left_out": "no time left"})
                 continue
+            row["bytes_before"] = torch.cuda.memory_allocated() if device == "cuda" else None
+            counters.clear()
             try:
                 step = step_of(system, shape, batch, length, device)
                 row |= measure(step, batch * length, device, bursts, steps)
+                row |= {"graphs": counters["stats"]["unique_graphs"],
+                        "graph_breaks": sum(counters["graph_break"].values())}
             except (ImportError, torch.OutOfMemoryError) as error:
                 row["left_out"] = f"{type(error).__name__}: {error}"
             except Exception as error:
@@ -205,7 +212,7 @@ def ratios(found: list[dict]) -> list[dict]:
             for (shape, system), row in by.items() if system != "tritwise" and (shape, "tritwise") in by]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--systems", default=",".join(SYSTEMS))
@@ -216,7 +223,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=600, help="seconds after which no row is begun")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--dry-run", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if not options.dry_run and not torch.cuda.is_available():
         raise SystemExit("no GPU: --dry-run goes through the code without one")
     device = "cpu" if options.dry_run else "cuda"

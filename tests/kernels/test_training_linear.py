@@ -1,6 +1,7 @@
 """BitLinear on the kernels, in the interpreter: equal to the CPU's, quantised once a step, clean for torch.compile."""
 
 import gc
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -46,22 +47,96 @@ def test_outputs_and_gradients_equal_those_of_the_cpu(linear_type, with_norm):
             assert (got - expected).abs().max() <= 2 * 64 * 2.0**-24 * expected.abs().max()
 
 
-def test_weights_are_quantised_once_a_step_and_again_after_it():
-    model = Decoder(CONFIG)
+@pytest.mark.parametrize("kernels", [False, True])
+def test_without_tokens_the_gradients_are_zero(kernels):
+    leaves = [normal(0, 64), torch.ones(64), normal(12, 64, seed=1), normal(8, 64, seed=2)]
+    with kernels_everywhere() if kernels else nullcontext():
+        outputs, grads = gradients(leaves, [normal(0, 12), normal(0, 8)], True, "ternary")
+    assert [y.shape for y in outputs] == [(0, 12), (0, 8)]
+    assert [(grad.shape, int(grad.count_nonzero())) for grad in grads] == [(leaf.shape, 0) for leaf in leaves]
+
+
+GROUPS = 4  # q k v; o; gate up; down: what shares an input is quantised together
+
+
+def small_model(recompute: bool = False) -> Decoder:
+    model = Decoder(CONFIG, recompute=recompute)
     model.initialise(torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_weights_are_quantised_once_a_step_and_again_after_it(recompute, monkeypatch):
+    model, blocks = small_model(recompute), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
-    ids = torch.randint(0, 31, (2, 2, 9), generator=torch.Generator().manual_seed(1))
-    groups = 4  # q k v; o; gate up; down
+    ids = torch.randint(0, 31, (2, 1, 5), generator=torch.Generator().manual_seed(1))
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: blocks.append(1))
     weight_cache.clear()
     before = weight_cache.quantised
     with kernels_everywhere():
         for step in range(1, 3):
             for micro_batch in ids:
                 model.loss(micro_batch[:, :-1], micro_batch[:, 1:]).backward()
-            assert weight_cache.quantised - before == groups * step
+            assert weight_cache.quantised - before == GROUPS * step
             optimizer.step()
             optimizer.zero_grad()
+    assert len(blocks) == 2 * len(ids) * (1 + recompute)
     assert len(weight_cache) == 0
+
+
+def turned(model: Decoder) -> dict[str, torch.Tensor]:
+    """Other weights: the rows of each in the opposite order."""
+    return {name: tensor.flip(0) for name, tensor in model.state_dict().items()}
+
+
+def write_in_place(model: Decoder) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.flip(0))
+
+
+def put_others_in_their_place(model: Decoder) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.flip(0)
+
+
+@pytest.mark.parametrize("change", [
+    lambda model: model.load_state_dict(turned(model)), lambda model: model.load_state_dict(turned(model), assign=True),
+    write_in_place, put_others_in_their_place], ids=["load", "assign", "in place", "data"])
+def test_weights_that_something_else_than_an_optimizer_changed_are_quantised_again(change):
+    model, changed = small_model(), small_model()
+    write_in_place(changed)
+    ids = torch.randint(0, 31, (1, 5), generator=torch.Generator().manual_seed(1))
+    weight_cache.clear()
+    with kernels_everywhere(), torch.no_grad():
+        first, before = model(ids), weight_cache.quantised
+        assert model(ids).equal(first)
+        assert weight_cache.quantised == before
+        change(model)
+        second = model(ids)
+        assert weight_cache.quantised == before + GROUPS
+        weight_cache.clear()
+        assert second.equal(changed(ids))
+    assert not second.equal(first)
+
+
+def test_a_backward_with_weights_that_changed_after_its_forward_is_refused():
+    model = small_model()
+    ids = torch.randint(0, 31, (1, 5), generator=torch.Generator().manual_seed(1))
+    with kernels_everywhere():
+        loss = model.loss(ids[:, :-1], ids[:, 1:])
+        write_in_place(model)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+def test_a_view_that_reads_the_same_memory_otherwise_has_codes_of_its_own():
+    weight_cache.clear()
+    weight = normal(8, 8)
+    codes, _, _ = weight_cache.get([weight], "ternary", torch.float32)
+    other, _, _ = weight_cache.get([weight.T], "ternary", torch.float32)
+    assert other.equal(codes.T)
+    assert not other.equal(codes)
 
 
 def test_codes_follow_the_weight_and_are_forgotten_with_it():

@@ -1,6 +1,6 @@
 """Compiles the training kernels for GPUs that are not there and prints, as JSON, what their machine code consists of.
 
-    python training_aot.py 90      # without TRITON_INTERPRET: that replaces kernels by Python functions
+    python training_aot.py 90 1.3B     # without TRITON_INTERPRET: that replaces kernels by Python functions
 """
 
 import json
@@ -10,12 +10,12 @@ import sys
 from tritwise.kernels import training, training_products
 from tritwise.kernels.aot import machine_code
 
-N, K = 3200, 3200
 
-
-def compiled(kernel, types: dict[str, str], constants: dict, warps: int = 4, stages: int = 3) -> dict:
+def compiled(kernel, types: dict[str, str], constants: dict, warps: int = 4, stages: int = 3,
+             **sizes: int) -> dict:
+    """Facts of a kernel's machine code; `sizes` are the values of run-time arguments that are fixed by the model."""
     code = machine_code(kernel, types, constants, capability=int(sys.argv[1]), warps=warps, stages=stages,
-                        sixteens=("N", "K", "TOTAL", "count"))
+                        sixteens=[name for name, value in sizes.items() if value % 16 == 0])
     names = {name for _, name, _ in code.instructions}
     return {"spills": code.count("LDL|STL"), "shared": code.shared,
             "tensor": sorted(name for name in names if re.match("IGMMA|HGMMA|IMMA|HMMA", name)),
@@ -27,43 +27,62 @@ def tiles(of: dict[str, int]) -> tuple[dict[str, int], int, int]:
             of["num_warps"], of["num_stages"])
 
 
-def main() -> None:
+# Hidden and intermediate sizes of BitNet b1.58's models (arXiv 2402.17764).
+SIZES = {"700M": (1536, 4096), "1.3B": (2048, 5460), "3B": (3200, 8640)}
+
+
+def products(rows: list[int], inner: int) -> dict[str, dict]:
+    """The products of a linear, or of several with one input, as their launchers start them."""
     forward, *forward_launch = tiles(training_products.FORWARD)
     backward, *backward_launch = tiles(training_products.INPUT_GRADIENT)
     weight, *weight_launch = tiles(training_products.WEIGHT_GRADIENT)
-    block = 4096
-    warps = training._warps(block)
-    kernels = {
-        "forward": (training_products._forward, {"x": "*i8", "x_scale": "*fp32", "w": "*i8", "w_scale": "*fp32",
-                                                         "y": "*bf16", "M": "i32"},
-                            {"N": N, "K": K} | forward, *forward_launch),
-        "input_gradient": (training_products._input_gradient, {"grad": "*bf16", "codes_t": "*i8",
-                                                                       "scales": "*fp32", "grad_x": "*bf16",
-                                                                       "M": "i32"},
-                                   {"N0": N, "N1": N, "N2": N, "K": K} | backward, *backward_launch),
-        "weight_gradient": (training_products._weight_gradient, {"grad": "*bf16", "x": "*i8",
-                                                                         "x_scale": "*fp32", "grad_w": "*fp32",
-                                                                         "M": "i32"},
-                                    {"N": N, "K": K, "STEPS": 0} | weight, *weight_launch),
-        "exact_sums": (training._exact_sums, {"weight": "*fp32", "sums": "*i64", "count": "i32"},
-                               {"BLOCK": training.SUM_BLOCK}),
-        "means": (training._means, {"sums": "*i64", "means": "*fp32", "count": "i32"}, {}),
-        "weight_codes": (training._weight_codes, {"weight": "*fp32", "means": "*fp32", "codes": "*i8",
-                                                          "codes_t": "*i8", "scales": "*fp32", "N": "i32", "K": "i32",
-                                                          "TOTAL": "i32"},
-                                 {"BINARY": False, "SCALE": training.tl.float32, "TILE": training.TILE}),
-        "quantise_tokens": (training._quantise_tokens, {"x": "*bf16", "gain": "*fp32", "codes": "*i8",
-                                                                "scales": "*fp32", "rstds": "*fp32", "K": "i32",
-                                                                "eps": "fp32"},
-                                    {"NORM": True, "GAIN": True, "BLOCK": block}, warps),
-        "norm_backward": (training._norm_backward, {"grad": "*bf16", "x": "*bf16", "gain": "*fp32",
-                                                            "rstds": "*fp32", "grad_x": "*bf16", "partial": "*fp32",
-                                                            "M": "i32", "K": "i32"},
-                                  {"ROWS": training.NORM_ROWS, "BLOCK": block}, warps),
+    total = sum(rows)
+    parts = dict(zip(("N0", "N1", "N2"), [*rows, 0, 0], strict=False))
+    return {
+        "forward": compiled(training_products._forward,
+                            {"x": "*i8", "x_scale": "*fp32", "w": "*i8", "w_scale": "*fp32", "y": "*bf16", "M": "i32"},
+                            {"N": total, "K": inner} | forward, *forward_launch),
+        "input_gradient": compiled(training_products._input_gradient,
+                                   {"grad": "*bf16", "codes_t": "*i8", "scales": "*fp32", "grad_x": "*bf16",
+                                    "M": "i32"}, parts | {"K": inner} | backward, *backward_launch),
+        "weight_gradient": compiled(training_products._weight_gradient,
+                                    {"grad": "*bf16", "x": "*i8", "x_scale": "*fp32", "grad_w": "*fp32", "M": "i32"},
+                                    {"N": total, "K": inner, "STEPS": 0} | weight, *weight_launch),
     }
-    # The older processor for what differs there: the products.
-    wanted = kernels if sys.argv[1] == "90" else ("forward", "input_gradient", "weight_gradient")
-    print(json.dumps({name: compiled(*kernels[name]) for name in wanted}))
+
+
+def quantisers(inner: int) -> dict[str, dict]:
+    block = training.triton.next_power_of_2(inner)
+    warps = training._warps(block)
+    return {
+        "exact_sums": compiled(training._exact_sums, {"weight": "*fp32", "sums": "*i64", "count": "i32"},
+                               {"BLOCK": training.SUM_BLOCK}, count=inner * inner),
+        "means": compiled(training._means, {"sums": "*i64", "means": "*fp32", "count": "i32"}, {}),
+        "weight_codes": compiled(training._weight_codes,
+                                 {"weight": "*fp32", "means": "*fp32", "codes": "*i8", "codes_t": "*i8",
+                                  "scales": "*fp32", "N": "i32", "K": "i32", "TOTAL": "i32"},
+                                 {"BINARY": False, "SCALE": training.tl.float32, "TILE": training.TILE}, N=inner,
+                                 K=inner, TOTAL=inner),
+        "quantise_tokens": compiled(training._quantise_tokens,
+                                    {"x": "*bf16", "gain": "*fp32", "codes": "*i8", "scales": "*fp32",
+                                     "rstds": "*fp32", "K": "i32", "eps": "fp32"},
+                                    {"NORM": True, "GAIN": True, "BLOCK": block}, warps, K=inner),
+        "norm_backward": compiled(training._norm_backward,
+                                  {"grad": "*bf16", "x": "*bf16", "gain": "*fp32", "rstds": "*fp32",
+                                   "grad_x": "*bf16", "partial": "*fp32", "M": "i32", "K": "i32"},
+                                  {"ROWS": training.NORM_ROWS, "BLOCK": block}, warps, K=inner),
+    }
+
+
+def main() -> None:
+    hidden, intermediate = SIZES[sys.argv[2]]
+    linears = {"qkv": ([hidden] * 3, hidden), "o": ([hidden], hidden), "gate_up": ([intermediate] * 2, hidden),
+               "down": ([hidden], intermediate)}
+    found = {f"{kernel} {name}": code for name, (rows, inner) in linears.items()
+             for kernel, code in products(rows, inner).items()}
+    for inner in (hidden, intermediate):
+        found |= {f"{kernel} {inner}": code for kernel, code in quantisers(inner).items()}
+    print(json.dumps(found))
 
 
 main()

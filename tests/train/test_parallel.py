@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from parallel_worker import tokens, uneven_model
+from parallel_worker import EXCHANGES, EXPERTS, UNEVEN, accumulating, tokens, two_steps, uneven_model
 from safetensors.torch import load_file
 from test_loop import corpus, losses, recipe_of  # noqa: F401  (corpus is a fixture)
 
 from tritwise import TritwiseError
 from tritwise.cli.commands.train import train as command
 from tritwise.kernels.training_twins import pack_codes, unpack_codes
+from tritwise.model import experts
 from tritwise.model.bitlinear import quantise_weight
-from tritwise.train import latest_checkpoint, train
-from tritwise.train.parallel import check_shardable
+from tritwise.train import latest_checkpoint, loop, train
 from tritwise.train.ranks import Ranks, join_ranks, micro_batch_size
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
@@ -27,9 +27,7 @@ WORKER = Path(__file__).with_name("parallel_worker.py")
 
 def smooth(paths, **changes):
     """A recipe whose updates follow the gradient. AdamW's usual eps turns a gradient that is rounding into a step."""
-    return recipe_of(paths, adam_eps=0.1, **changes)
-
-
+    return recipe_of(paths, **{"adam_eps": 0.1, "micro_batch_size": 1} | changes)
 
 
 def on_two_ranks(command: list[str]) -> list[str]:
@@ -62,17 +60,34 @@ def one_process(corpus, tmp_path_factory):  # noqa: F811
     return out
 
 
-def test_codes_and_scales_of_two_ranks_equal_one_process_bit_for_bit(two_ranks):
-    found = load_file(two_ranks / "codes.safetensors")
+@pytest.mark.parametrize(("config", "folder", "linears"), [(UNEVEN, ".", 7), (EXPERTS, "experts", 4 + 3 * 7)],
+                         ids=["dense", "experts"])
+def test_codes_and_scales_of_two_ranks_equal_one_process_bit_for_bit(two_ranks, config, folder, linears):
+    found = load_file(two_ranks / folder / "codes.safetensors")
     checked = 0
-    for name, parameter in uneven_model().named_parameters():
+    for name, parameter in uneven_model(config).named_parameters():
         if f"codes.{name}" in found:
             codes, scale = quantise_weight(parameter.detach(), "ternary")
             np.testing.assert_array_equal(found[f"codes.{name}"], codes)
             assert found[f"means.{name}"][0] == scale
             np.testing.assert_array_equal(found[f"weight.{name}"], parameter.detach())
             checked += 1
-    assert checked == 7
+    assert checked == linears
+
+
+def test_a_model_with_experts_has_the_losses_and_weights_of_one_process(two_ranks, monkeypatch):
+    """What two ranks see at once is a micro-batch of two in one process, the load-balancing loss with it."""
+    model, used = uneven_model(EXPERTS), []
+    original = experts.choose_experts
+    monkeypatch.setattr(experts, "choose_experts", lambda *given: (used.append(original(*given)), used[-1])[1])
+    expected, _ = two_steps(model, accumulating(micro_batch_size=2), Ranks(), length=3)
+    assert any(len(ids.unique()) < 6 for ids, _ in used)
+    assert json.loads((two_ranks / "experts" / "losses.json").read_text()) == pytest.approx(expected, rel=1e-6)
+    found = load_file(two_ranks / "experts" / "weights.safetensors")
+    for key, parameter in model.named_parameters():
+        assert (found[key] - parameter.detach()).abs().max() < 1e-6, key
+    alone, _ = two_steps(uneven_model(EXPERTS), accumulating(), Ranks(), length=3)
+    assert alone != pytest.approx(expected, rel=1e-4)  # a balance over other tokens is another loss
 
 
 def test_one_all_reduce_serves_all_linears_and_codes_are_gathered_in_2_bits(two_ranks):
@@ -95,6 +110,31 @@ def test_gradients_of_two_ranks_on_the_gpus_kernels_equal_those_of_one_process(t
         # float32 sums of at most 61 terms through 9 products and norms in each direction, in another order.
         bound = 18 * 61 * 2.0**-24 * parameter.grad.abs().max()
         assert (found[name] - parameter.grad).abs().max() <= bound, name
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_gradients_are_reduced_once_a_step_and_give_the_same_losses_and_weights(two_ranks, name):
+    facts = json.loads((two_ranks / "accumulation.json").read_text())[name]
+    model = uneven_model()
+    expected, _ = two_steps(model, accumulating(), Ranks())
+    assert expected[1] < expected[0]
+    # The same sums in another order, in float32, through one update.
+    assert facts["losses"] == pytest.approx(expected, rel=1e-6)
+    found = load_file(two_ranks / f"accumulated-{name}.safetensors")
+    for key, parameter in model.named_parameters():
+        assert (found[key] - parameter.detach()).abs().max() < 1e-6, key
+    groups, parts = 2, 3  # the block, the rest; micro-batches of a rank
+    reductions = groups * (parts if EXCHANGES[name].reduce_gradients == "micro_batch" else 1)
+    # The block's weights are let go of between forward and backward, the rest's are not.
+    gathers = groups if EXCHANGES[name].keep_gathered else 3 * parts
+    assert facts["calls"] == 2 * [{"allgather": gathers, "reduce_scatter": reductions}]
+
+
+def test_what_ranks_exchange_and_what_is_recomputed_is_no_part_of_what_a_run_is(corpus):  # noqa: F811
+    keys = {loop.run_key(smooth(corpus[0], ranks=each.model_dump(), recompute=recompute), "ternary", "")
+            for each in EXCHANGES.values() for recompute in ("none", "blocks")}
+    assert len(keys) == 1
+    assert loop.run_key(smooth(corpus[0], adam_eps=0.2), "ternary", "") not in keys
 
 
 def test_losses_and_weights_of_two_ranks_equal_one_process_to_rounding(two_ranks, one_process):
@@ -147,7 +187,7 @@ def test_packed_codes_unpack_to_what_they_were():
 
 
 def test_ranks_that_cannot_share_a_batch_are_refused(corpus):  # noqa: F811
-    settings = smooth(corpus[0]).train
+    settings = smooth(corpus[0], micro_batch_size=2).train
     assert micro_batch_size(settings, Ranks()) == micro_batch_size(settings, Ranks(0, 2)) == 2
     assert micro_batch_size(settings, Ranks(0, 4)) == 1
     with pytest.raises(TritwiseError, match="cannot be shared by 3 ranks"):
@@ -155,13 +195,6 @@ def test_ranks_that_cannot_share_a_batch_are_refused(corpus):  # noqa: F811
     uneven = settings.model_copy(update={"batch_size": 12, "micro_batch_size": 4})
     with pytest.raises(TritwiseError, match="6 sequences of a step are no multiple of micro_batch_size 4"):
         micro_batch_size(uneven, Ranks(0, 2))
-
-
-def test_a_model_with_experts_is_refused_on_several_ranks(corpus):  # noqa: F811
-    model = uneven_model()
-    model.config = model.config.with_changes(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
-    with pytest.raises(TritwiseError, match="experts cannot be trained on several ranks"):
-        check_shardable(model)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):

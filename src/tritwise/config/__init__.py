@@ -3,6 +3,7 @@
 from tritwise.config.data import DataRecipe
 from tritwise.config.data_tokens import FimSettings, MixSettings, PackingSettings
 from tritwise.config.model import ModelConfig, ParameterCount, QuantizationConfig
+from tritwise.config.ranks import RankSettings
 from tritwise.config.recipe import (
     CorpusRecipe,
     Recipe,
@@ -17,6 +18,6 @@ from tritwise.config.rope import RopeScaling
 
 __all__ = [
     "CorpusRecipe", "DataRecipe", "FimSettings", "MixSettings", "ModelConfig", "PackingSettings",
-    "ParameterCount", "QuantizationConfig", "Recipe", "RopeScaling", "ScheduleRecipe", "TokenizerRecipe", "TrainRecipe",
-    "VariantRecipe", "load_data_recipe", "load_recipe",
+    "ParameterCount", "QuantizationConfig", "RankSettings", "Recipe", "RopeScaling", "ScheduleRecipe",
+    "TokenizerRecipe", "TrainRecipe", "VariantRecipe", "load_data_recipe", "load_recipe",
 ]

@@ -14,6 +14,7 @@ from tritwise.config.data import DataRecipe
 from tritwise.config.data_tokens import MixSettings
 from tritwise.config.model import LinearType, ModelConfig, ScaleType, config_error
 from tritwise.config.pre_tokenizers import STEPS
+from tritwise.config.ranks import RankSettings
 from tritwise.config.settings import Count, Fraction, NonNegative, Positive, Settings
 from tritwise.config.tokens import END_OF_TEXT
 
@@ -82,6 +83,10 @@ class TrainRecipe(Settings):
     # Of models with experts: how much of the load-balancing loss is added (Hugging Face's key and default).
     router_aux_loss_coef: NonNegative = 0.001
     checkpoint_every: Count = 1000
+    # "blocks" keeps of each block its input alone, and computes the rest again in the backward: a third more arithmetic
+    # for the memory of one block's activations instead of all blocks'. No number changes.
+    recompute: Literal["none", "blocks"] = "none"
+    ranks: RankSettings = RankSettings()
 
     @model_validator(mode="after")
     def _check_batch(self) -> "TrainRecipe":

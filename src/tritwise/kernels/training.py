@@ -127,7 +127,6 @@ def _norm_backward(grad, x, gain, rstds, grad_x, partial, M, K, ROWS: tl.constex
     """Gradient of x for ROWS tokens a program, and the program's share [K] of the gain's gradient."""
     k = tl.arange(0, BLOCK)
     inside = k < K
-    g0 = tl.load(gain + k, mask=inside, other=0.0).to(tl.float32)
     of_gain = tl.zeros([BLOCK], tl.float32)
     for i in range(ROWS):
         row = tl.program_id(0).to(tl.int64) * ROWS + i
@@ -135,10 +134,11 @@ def _norm_backward(grad, x, gain, rstds, grad_x, partial, M, K, ROWS: tl.constex
         g = tl.load(grad + row * K + k, mask=here, other=0.0).to(tl.float32)
         rstd = tl.load(rstds + row, mask=row < M, other=0.0)
         normed = tl.load(x + row * K + k, mask=here, other=0.0).to(tl.float32) * rstd
-        terms = g * normed
-        of_gain += terms
-        mean = tl.sum(terms * g0, axis=0) / K
-        tl.store(grad_x + row * K + k, rounded((g * g0 - normed * mean) * rstd, grad_x.dtype.element_ty), mask=here)
+        of_gain += g * normed
+        # Loaded for each row, from a cache: kept beside the others it would not fit in registers where K is 8640.
+        g *= tl.load(gain + k, mask=inside, other=0.0).to(tl.float32)
+        mean = tl.sum(g * normed, axis=0) / K
+        tl.store(grad_x + row * K + k, rounded((g - normed * mean) * rstd, grad_x.dtype.element_ty), mask=here)
     tl.store(partial + tl.program_id(0).to(tl.int64) * K + k, of_gain, mask=inside)
 
 
@@ -184,7 +184,9 @@ def quantise_weights(weights: list[Tensor], linear_type: str,
 
 
 def _warps(block: int) -> int:
-    return min(16, max(1, block // 1024))
+    # A thread has 32 values of a row up to 8192, and 16 of 16384, where `_norm_backward` would not fit in registers
+    # with 32. Beyond that it spills.
+    return max(1, block // 1024) if block < 16384 else 32
 
 
 def quantise_tokens(x: Tensor, gain: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor, Tensor | None]:

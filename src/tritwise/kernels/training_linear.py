@@ -36,7 +36,8 @@ class WeightCache:
         if any(weight.is_inference() for weight in weights):  # these count no versions
             return self._quantise(weights, linear_type, scale_dtype)
         # A weak reference keeps the address of a storage from being given to another one.
-        key = (linear_type, scale_dtype, *((w.untyped_storage()._cdata, w.storage_offset(), w.shape) for w in weights))
+        key = (linear_type, scale_dtype, *((w.untyped_storage()._cdata, w.storage_offset(), w.shape, w.stride(),
+                                            w.dtype) for w in weights))
         state = tuple((w.data_ptr(), w._version) for w in weights)
         if key not in self._kept or self._kept[key][1] != state or self._expired(key):
             # Before the new ones are made: both at once would be twice the memory.
@@ -179,4 +180,4 @@ def bit_linear(x: Tensor, weights: list[Tensor], linear_type: str, *, gain: Tens
         y = _PackedBitLinear.apply(flat, gain, eps, scale_dtype, int8_gradient, *weights)
     else:
         y = torch.ops.tritwise.bit_linear(flat, gain, weights, eps, linear_type, scale_dtype, int8_gradient)[0]
-    return list(y.view(*x.shape[:-1], -1).split([w.shape[0] for w in weights], dim=-1))
+    return list(y.view(*x.shape[:-1], y.shape[-1]).split([w.shape[0] for w in weights], dim=-1))

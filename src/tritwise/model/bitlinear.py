@@ -96,7 +96,8 @@ class _BitLinear(torch.autograd.Function):
         product = (codes @ w_codes.T).mul_(x_scale) if dtype == torch.float32 else x_hat @ w_codes.T
         parts = product.split([w.shape[0] for w in weights], dim=-1)
         ctx.save_for_backward(flat, gain, rstd, x_hat, w_codes, *scales)
-        return tuple((part * scale).view(*x.shape[:-1], -1) for part, scale in zip(parts, scales, strict=True))
+        return tuple((part * scale).view(*x.shape[:-1], len(w))
+                     for part, scale, w in zip(parts, scales, weights, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -109,7 +110,7 @@ class _BitLinear(torch.autograd.Function):
         grad_gain = None
         if gain is not None:
             grad_x, grad_gain = rms_norm_backward(grad_x, x, gain, rstd)
-        return grad_x.view(*grads[0].shape[:-1], -1), grad_gain, None, None, None, *grad_weights
+        return grad_x.view(*grads[0].shape[:-1], x.shape[-1]), grad_gain, None, None, None, *grad_weights
 
 
 def bit_linear(x: Tensor, weights: list[Tensor], linear_type: Literal["ternary", "binary"], *,

@@ -5,9 +5,13 @@ modeling_llama.py and modeling_qwen3.py, against which the tests compare. Parame
 activations and products are computed in.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tritwise.config import ModelConfig
 from tritwise.model.bitlinear import BitLinear, multiply
@@ -71,11 +75,15 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = SparseFeedForward(config) if config.num_experts else FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:
-        """x [B, T, H] to [B, T, H]; a router's logits [B T, E] are appended to a given list."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, *,
+                with_router: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """x [B, T, H] to [B, T, H]; with `with_router`, of a block with experts, also its router's logits [B T, E]."""
         x = x + self.self_attn(x, self.input_layernorm, cos, sin)
-        extra = [router_logits] if isinstance(self.mlp, SparseFeedForward) else []
-        return x + self.mlp(x, self.post_attention_layernorm, *extra)
+        y = self.mlp(x, self.post_attention_layernorm)
+        if not isinstance(self.mlp, SparseFeedForward):
+            return x + y
+        y, logits = y
+        return (x + y, logits) if with_router else x + y
 
 
 class _Stack(nn.Module):
@@ -89,10 +97,15 @@ class _Stack(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A language model. `state_dict()` has exactly the names and shapes of `ModelConfig.tensor_shapes()`."""
+    """A language model. `state_dict()` has exactly the names and shapes of `ModelConfig.tensor_shapes()`.
 
-    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> None:
+    With `recompute`, of each block its input alone is kept for the backward, which computes the rest again (activation
+    checkpointing, arXiv 1604.06174): the same numbers for more arithmetic and less memory.
+    """
+
+    def __init__(self, config: ModelConfig, *, dtype: torch.dtype = torch.float32, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.config = config
         self.dtype = dtype
         self.model = _Stack(config)
@@ -123,23 +136,34 @@ class Decoder(nn.Module):
             self._tables = cos.to(device, self.dtype), sin.to(device, self.dtype)
         return self._tables[0][:length], self._tables[1][:length]
 
+    def _block(self, layer: Block, *inputs: Tensor, **options: bool) -> Any:
+        if self.recompute and torch.is_grad_enabled():  # nothing here is random
+            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
+        return layer(*inputs, **options)
+
     def hidden(self, ids: Tensor, router_logits: list[Tensor] | None = None) -> Tensor:
         """Final normed states [B, T, H] of ids [B, T]; routers' logits [B T, E] are appended to a given list."""
         cos, sin = self._rotary(ids.shape[1])
         x = self.model.embed_tokens(ids).to(self.dtype)
         for layer in self.model.layers:
-            x = layer(x, cos, sin, router_logits)
+            if router_logits is None or not self.config.num_experts:
+                x = self._block(layer, x, cos, sin)
+            else:  # as a result of the block: what wraps one (FSDP, recomputation) knows of results
+                x, logits = self._block(layer, x, cos, sin, with_router=True)
+                router_logits.append(logits)
         return self.model.norm(x)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits, float32 [B, T, vocab], of ids [B, T]."""
         return F.linear(self.hidden(ids), self.head_weight.to(self.dtype)).float()
 
-    def loss(self, ids: Tensor, targets: Tensor, *, balance: float = 0.0) -> Tensor:
+    def loss(self, ids: Tensor, targets: Tensor, *, balance: float = 0.0,
+             over_ranks: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Mean cross-entropy in nats of targets [B, T] given ids [B, T]; targets below 0 are left out.
 
         Ids below 0 stand behind all others of their row, where nothing looks.
-        With experts, `balance` times `load_balancing_loss` is added: training without it starves most experts.
+        With experts, `balance` times `load_balancing_loss` is added, for which see `over_ranks`: training without it
+        starves most experts.
         """
         router_logits: list[Tensor] = []
         scored = targets.flatten() >= 0
@@ -150,5 +174,6 @@ class Decoder(nn.Module):
             hidden, targets = hidden[scored], targets[scored]
         loss = linear_cross_entropy(hidden, self.head_weight, targets)
         if balance and router_logits:
-            loss = loss + balance * load_balancing_loss(router_logits, self.config.num_experts_per_tok)
+            loss = loss + balance * load_balancing_loss(router_logits, self.config.num_experts_per_tok,
+                                                        over_ranks)
         return loss

@@ -4,7 +4,12 @@ The arithmetic is transformers' Qwen2-MoE (modeling_qwen2_moe.py): softmax of th
 the `num_experts_per_tok` largest, divided by their sum with `norm_topk_prob`; the shared expert through a sigmoid gate.
 Among equal logits the lowest id wins. Every expert norms and quantises its own tokens as the dense feed-forward does,
 and its `ffn_sub_norm` is its own: channels of different experts have nothing to do with one another.
+
+In training every expert runs, one that no token chose on no tokens: its gradient is zero then, not missing. So
+AdamW treats it as any other weight, and all ranks of a sharded training have the same gradients to add up.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +50,22 @@ def choose_experts(logits: Tensor, k: int, normalise: bool) -> tuple[Tensor, Ten
     return ids, weights / weights.sum(dim=-1, keepdim=True) if normalise else weights
 
 
-def load_balancing_loss(router_logits: list[Tensor], k: int) -> Tensor:
+def load_balancing_loss(router_logits: list[Tensor], k: int,
+                        over_ranks: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """E * sum_i f_i P_i over all layers' tokens: k when they spread evenly, up to k * E when not.
 
     f_i is the share of tokens that expert i gets, P_i the mean probability the router gives it (Switch Transformer,
     arXiv 2101.03961, equations 4-6; for top-k as in transformers' Mixtral). `router_logits` are [N, E] each.
+    Where ranks share a batch, `over_ranks` adds up counts int64 [E] of all of them; the mean of their losses, each over
+    as many tokens, is that of the whole batch then, because f_i is the whole batch's.
     """
     logits = torch.cat([each.float() for each in router_logits])
     ids, _ = choose_experts(logits, k, False)
     experts = logits.shape[-1]
-    share = torch.bincount(ids.flatten(), minlength=experts).to(logits.dtype) / len(logits)
+    counts = torch.bincount(ids.flatten(), minlength=experts)
+    if over_ranks is not None:
+        counts = over_ranks(counts)
+    share = counts.to(logits.dtype) / (counts.sum() // k)  # by the number of tokens
     return experts * (share * logits.softmax(dim=-1).mean(dim=0)).sum()
 
 
@@ -71,20 +82,19 @@ class SparseFeedForward(nn.Module):
             self.shared_expert = FeedForward(config, "mlp.shared_expert")
             self.shared_expert_gate = nn.Linear(config.hidden_size, 1, bias=False)
 
-    def forward(self, x: Tensor, norm: RMSNorm, router_logits: list[Tensor] | None = None) -> Tensor:
-        """x [B, T, H], still to be normed, to [B, T, H]; appends the router's logits [B T, E] to a given list."""
+    def forward(self, x: Tensor, norm: RMSNorm) -> tuple[Tensor, Tensor]:
+        """x [B, T, H], still to be normed, to [B, T, H], and the router's logits [B T, E]."""
         flat = x.flatten(0, -2)
         normed = norm(flat).float()
         logits = self.gate(normed)
-        if router_logits is not None:
-            router_logits.append(logits)
         ids, weights = choose_experts(logits, self.k, self.normalise)
         y = torch.zeros_like(flat)
-        for expert in ids.unique().tolist():  # ascending, so that a token's sum has one order
+        # Ascending, so that a token's sum has one order.
+        for expert in range(len(self.experts)) if torch.is_grad_enabled() else ids.unique().tolist():
             rows, places = torch.where(ids == expert)
             out = self.experts[expert](flat[rows], norm) * weights[rows, places, None].to(x.dtype)
             y = y.index_add(0, rows, out)
         if hasattr(self, "shared_expert"):
             gate = self.shared_expert_gate(normed).sigmoid().to(x.dtype)
             y = y + gate * self.shared_expert(flat, norm)
-        return y.view(x.shape)
+        return y.view(x.shape), logits

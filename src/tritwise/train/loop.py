@@ -27,7 +27,7 @@ from tritwise.model import Decoder
 from tritwise.train.checkpoint import TrainState, latest_checkpoint, restore, save_checkpoint
 from tritwise.train.evaluate import held_out_by_document, whole
 from tritwise.train.mixes import MixedOrder, SourceUse, mix_key, open_order, repeated, source_use
-from tritwise.train.ranks import Device, Ranks, join_ranks, mean_over_ranks, micro_batch_size
+from tritwise.train.ranks import Device, Ranks, join_ranks, mean_over_ranks, micro_batch_size, sum_over_ranks
 from tritwise.train.schedule import learning_rate, weight_decay
 from tritwise.train.start import load_weights, start_key, started_config
 
@@ -48,7 +48,7 @@ def available_threads() -> int:
 def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
     """Hash of everything that decides a training run's numbers, apart from the processor."""
     model = recipe.model_config_of(variant)
-    without = {"checkpoint_every"} if model.num_experts else {"checkpoint_every", "router_aux_loss_coef"}
+    without = {"checkpoint_every", "ranks", "recompute"} | (set() if model.num_experts else {"router_aux_loss_coef"})
     start = recipe.variants[variant].start
     facts = ({} if start is None else {"start": start_key(Path(start))}) | {
         "seed": recipe.seed,
@@ -120,13 +120,20 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
     the step, padding left out, so that no micro-batch and no rank counts more for having fewer. It has the experts'
     balance in it, where there are experts.
     """
+    if ranks.world > 1:
+        from tritwise.train.parallel import quantise_shards, set_exchange
+
     # A rank's share of all targets, were they shared equally: gradients are averaged over the ranks.
     targets, _ = mean_over_ranks(float((batch[:, 1:] >= 0).sum()), False, ranks)
     total = torch.zeros((), dtype=torch.float64, device=batch.device)
-    for part in batch.split(micro_batch_size(train, ranks)):
+    parts = batch.split(micro_batch_size(train, ranks))
+    for number, part in enumerate(parts, 1):
+        if ranks.world > 1:
+            set_exchange(model, train.ranks, last=number == len(parts))
         count = int((part[:, 1:] >= 0).sum())
         shares = targets / count if count else math.inf  # without padding the number of parts, exactly
-        loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef)
+        loss = model.loss(part[:, :-1], part[:, 1:], balance=train.router_aux_loss_coef,
+                          over_ranks=sum_over_ranks if ranks.world > 1 else None)
         (loss / shares).backward()
         total += loss.detach().double() / shares
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm)
@@ -141,8 +148,6 @@ def _optimizer_step(model: Decoder, optimizer: torch.optim.Optimizer, batch: tor
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if ranks.world > 1:
-        from tritwise.train.parallel import quantise_shards
-
         quantise_shards(model)
     return loss_value, norm_value
 
@@ -173,7 +178,8 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
     if start is not None:
         config = started_config(config, Path(start))
     place = f"cuda:{ranks.local_rank}" if device == "cuda" else "cpu"
-    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, place)).to(place)
+    model = Decoder(config, dtype=compute_dtype(train_recipe.dtype, place),
+                    recompute=train_recipe.recompute == "blocks").to(place)
     optimizer = make_optimizer(model, train_recipe)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = latest_checkpoint(out)
@@ -195,7 +201,7 @@ def train(recipe: Recipe, variant: str, data: Path, out: Path, *, stop_after: in
         from tritwise.train.parallel import shard_with_optimizer, whole_tensor
 
         optimizer = shard_with_optimizer(model, optimizer, lambda shards: make_optimizer(shards, train_recipe),
-                                         device)
+                                         device, train_recipe.ranks)
         gather = {"whole": whole_tensor, "write": ranks.first}
     tokens_a_step = train_recipe.batch_size * train_recipe.sequence_length
     end = min(train_recipe.steps, stop_after or train_recipe.steps)

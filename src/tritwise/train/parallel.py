@@ -5,6 +5,10 @@
 A quantised linear's all-gather moves 2 bits a weight. Its scale is that of the whole tensor: `quantise_shards`, called
 once an optimizer step, adds up exact integer sums of all linears' shards in ONE all-reduce (`kernels.training_twins`),
 so that scales and codes are equal bit for bit at any number of ranks, however uneven their shards.
+
+Experts are sharded like any linear, and every rank runs all of them on its own tokens. Their load-balancing loss is
+that of the tokens that all ranks see at once: W ranks with micro-batches of m have the losses of one process with
+micro-batches of m W, where no target is left out.
 """
 
 from collections.abc import Callable
@@ -19,7 +23,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tritwise.common.errors import TritwiseError
+from tritwise.config import RankSettings
 from tritwise.kernels.training_twins import exact_sums, pack_codes, scale_of_sums, weight_codes
 from tritwise.model import BitLinear, Decoder
 from tritwise.model.packed import PackedWeight
@@ -112,28 +116,30 @@ def _forget_codes(func: Any, args: tuple, kwargs: dict) -> None:
                     each.quantised.means = each.quantised.packed = None
 
 
-def check_shardable(model: Decoder) -> None:
-    """Raise TritwiseError for a model that several ranks cannot train yet."""
-    if model.config.num_experts:
-        raise TritwiseError("a model with experts cannot be trained on several ranks",
-                            why="an expert that no token of a rank chose has no gradient there, and its sum would wait",
-                            fix="train it in one process")
-
-
-def shard(model: Decoder, device: str = "cpu") -> Decoder:
+def shard(model: Decoder, device: str = "cpu", settings: RankSettings = RankSettings()) -> Decoder:  # noqa: B008
     """Shard a model in place, each block and the rest as a group; every rank gives it with equal weights."""
-    check_shardable(model)
     mesh = init_device_mesh(device, (dist.get_world_size(),))
     for layer in model.model.layers:
         for linear in layer.modules():
             if isinstance(linear, BitLinear) and linear.linear_type != "dense":
                 weight = linear.weight.detach()
                 linear.weight = nn.Parameter(ShardedMaster(weight, linear.linear_type, weight.shape))
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh, reshard_after_forward=not settings.keep_gathered)
     fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "loss")
     quantise_shards(model)
     return model
+
+
+def set_exchange(model: nn.Module, settings: RankSettings, *, last: bool) -> None:
+    """Before each micro-batch of a step: whether its backward exchanges gradients and lets go of gathered weights.
+
+    After the last one both happen, so that no weight outlives the optimizer's step as codes of its old values.
+    `set_is_last_backward` is left alone: without a pending reduction it would only keep the order of earlier forwards,
+    after which FSDP prefetches.
+    """
+    model.set_requires_gradient_sync(last or settings.reduce_gradients == "micro_batch")
+    model.set_reshard_after_backward(last or not settings.keep_gathered)
 
 
 def quantise_shards(model: nn.Module) -> None:
@@ -183,10 +189,11 @@ def like_shard(whole: Tensor, parameter: DTensor) -> DTensor:
 
 
 def shard_with_optimizer(model: Decoder, optimizer: torch.optim.Optimizer,
-                         make: Callable[[Decoder], torch.optim.Optimizer], device: str) -> torch.optim.Optimizer:
+                         make: Callable[[Decoder], torch.optim.Optimizer], device: str,
+                         settings: RankSettings) -> torch.optim.Optimizer:
     """Shard a model and its optimizer, which may have been restored; returns the optimizer of the shards."""
     before = {name: optimizer.state.get(parameter) for name, parameter in model.named_parameters()}
-    shard(model, device)
+    shard(model, device, settings)
     sharded = make(model)
     for name, parameter in model.named_parameters():
         if before[name]:

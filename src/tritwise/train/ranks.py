@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import TrainRecipe
@@ -75,3 +76,12 @@ def mean_over_ranks(value: float, flag: bool, ranks: Ranks) -> tuple[float, bool
     both = torch.tensor([value / ranks.world, float(flag)], dtype=torch.float64)
     dist.all_reduce(both)
     return both[0].item(), bool(both[1] > 0)
+
+
+def sum_over_ranks(counts: Tensor) -> Tensor:
+    """The sum of a tensor over the ranks."""
+    import torch.distributed as dist
+
+    total = counts.clone()
+    dist.all_reduce(total)
+    return total

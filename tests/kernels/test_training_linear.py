@@ -135,7 +135,7 @@ def test_a_view_that_reads_the_same_memory_otherwise_has_codes_of_its_own():
     weight = normal(8, 8)
     codes, _, _ = weight_cache.get([weight], "ternary", torch.float32)
     other, _, _ = weight_cache.get([weight.T], "ternary", torch.float32)
-    assert other.equal(codes.T)
+    assert other[:, :8].equal(codes[:, :8].T)
     assert not other.equal(codes)
 
 
@@ -177,8 +177,8 @@ def test_a_token_keeps_one_byte_an_input_and_its_own_input_where_a_norm_is_in_fr
 
 @pytest.mark.parametrize("with_norm", [False, True])
 def test_the_operator_passes_opcheck(with_norm):
-    x, weights = normal(3, 16).requires_grad_(), [normal(4, 16, seed=1).requires_grad_()]
-    gain = torch.ones(16).requires_grad_() if with_norm else None
+    x, weights = normal(3, 20).requires_grad_(), [normal(4, 20, seed=1).requires_grad_()]
+    gain = torch.ones(20).requires_grad_() if with_norm else None
     arguments = (x, gain, weights, 1e-5, "ternary", torch.float32, False)
     results = torch.library.opcheck(torch.ops.tritwise.bit_linear.default, arguments)
     assert set(results.values()) == {"SUCCESS"}
@@ -232,7 +232,7 @@ def test_packed_weights_give_the_same_outputs_and_gradients():
 
 
 def test_the_int8_gradient_differs_from_the_exact_one_by_its_rounding_alone():
-    x, weight, upstream = normal(9, 32), normal(24, 32, seed=1), normal(9, 24, seed=2)
+    x, weight, upstream = normal(9, 36), normal(25, 36, seed=1), normal(9, 25, seed=2)
     grads = []
     for int8_gradient in (False, True):
         leaf = x.clone().requires_grad_()
@@ -242,5 +242,5 @@ def test_the_int8_gradient_differs_from_the_exact_one_by_its_rounding_alone():
         grads.append(leaf.grad)
     codes, _, scales = training_twins.quantise_weights([weight], "ternary")
     half_a_step = (upstream * scales).abs().amax(1, keepdim=True) / 127 / 2
-    assert ((grads[0] - grads[1]).abs() <= 1.001 * half_a_step * codes.abs().sum(0)).all()
+    assert ((grads[0] - grads[1]).abs() <= 1.001 * half_a_step * codes[:, :36].abs().sum(0)).all()
     assert not grads[0].equal(grads[1])

@@ -41,8 +41,8 @@ def test_every_kernel_equals_its_twin(rows, inner):
     for got, expected, terms in (
             (training_products.input_gradient(grad, codes_t, scales, rows),
              training_twins.input_gradient(grad, codes_t, scales, rows), total),
-            (training_products.weight_gradient(grad, x_codes, x_scale),
-             training_twins.weight_gradient(grad, x_codes, x_scale), tokens),
+            (training_products.weight_gradient(grad, x_codes, x_scale, inner),
+             training_twins.weight_gradient(grad, x_codes, x_scale, inner), tokens),
             *((a, b, inner) for a, b in zip(training.norm_backward(y[:, :1] * x, x, gain, rstd),
                                             training_twins.norm_backward(y[:, :1] * x, x, gain, rstd), strict=True))):
         assert got.shape == expected.shape

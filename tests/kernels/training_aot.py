@@ -9,6 +9,7 @@ import sys
 
 from tritwise.kernels import training, training_products
 from tritwise.kernels.aot import machine_code
+from tritwise.kernels.training_twins import aligned
 
 
 def compiled(kernel, types: dict[str, str], constants: dict, warps: int = 4, stages: int = 3,
@@ -37,22 +38,24 @@ def products(rows: list[int], inner: int) -> dict[str, dict]:
     backward, *backward_launch = tiles(training_products.INPUT_GRADIENT)
     weight, *weight_launch = tiles(training_products.WEIGHT_GRADIENT)
     total = sum(rows)
-    parts = dict(zip(("N0", "N1", "N2"), [*rows, 0, 0], strict=False))
+    counts = [*rows, 0, 0][:3]
+    parts = {f"N{i}": count for i, count in enumerate(counts)} | {f"W{i}": aligned(c) for i, c in enumerate(counts)}
     return {
         "forward": compiled(training_products._forward,
                             {"x": "*i8", "x_scale": "*fp32", "w": "*i8", "w_scale": "*fp32", "y": "*bf16", "M": "i32"},
-                            {"N": total, "K": inner} | forward, *forward_launch),
+                            {"N": total, "K": aligned(inner)} | forward, *forward_launch),
         "input_gradient": compiled(training_products._input_gradient,
                                    {"grad": "*bf16", "codes_t": "*i8", "scales": "*fp32", "grad_x": "*bf16",
                                     "M": "i32"}, parts | {"K": inner} | backward, *backward_launch),
         "weight_gradient": compiled(training_products._weight_gradient,
                                     {"grad": "*bf16", "x": "*i8", "x_scale": "*fp32", "grad_w": "*fp32", "M": "i32"},
-                                    {"N": total, "K": inner, "STEPS": 0} | weight, *weight_launch),
+                                    {"N": total, "K": inner, "WIDTH": aligned(inner), "STEPS": 0} | weight,
+                                    *weight_launch),
     }
 
 
 def quantisers(inner: int) -> dict[str, dict]:
-    block = training.triton.next_power_of_2(inner)
+    block, width = training.triton.next_power_of_2(inner), aligned(inner)
     warps = training._warps(block)
     return {
         "exact_sums": compiled(training._exact_sums, {"weight": "*fp32", "sums": "*i64", "count": "i32"},
@@ -60,17 +63,17 @@ def quantisers(inner: int) -> dict[str, dict]:
         "means": compiled(training._means, {"sums": "*i64", "means": "*fp32", "count": "i32"}, {}),
         "weight_codes": compiled(training._weight_codes,
                                  {"weight": "*fp32", "means": "*fp32", "codes": "*i8", "codes_t": "*i8",
-                                  "scales": "*fp32", "N": "i32", "K": "i32", "TOTAL": "i32"},
+                                  "scales": "*fp32"} | dict.fromkeys(("N", "K", "WIDTH", "ROWS", "TOTAL"), "i32"),
                                  {"BINARY": False, "SCALE": training.tl.float32, "TILE": training.TILE}, N=inner,
-                                 K=inner, TOTAL=inner),
+                                 K=inner, WIDTH=width, ROWS=width, TOTAL=width),
         "quantise_tokens": compiled(training._quantise_tokens,
                                     {"x": "*bf16", "gain": "*fp32", "codes": "*i8", "scales": "*fp32",
-                                     "rstds": "*fp32", "K": "i32", "eps": "fp32"},
-                                    {"NORM": True, "GAIN": True, "BLOCK": block}, warps, K=inner),
+                                     "rstds": "*fp32", "eps": "fp32"},
+                                    {"NORM": True, "GAIN": True, "BLOCK": block, "K": inner, "WIDTH": width}, warps),
         "norm_backward": compiled(training._norm_backward,
                                   {"grad": "*bf16", "x": "*bf16", "gain": "*fp32", "rstds": "*fp32",
-                                   "grad_x": "*bf16", "partial": "*fp32", "M": "i32", "K": "i32"},
-                                  {"ROWS": training.NORM_ROWS, "BLOCK": block}, warps, K=inner),
+                                   "grad_x": "*bf16", "partial": "*fp32", "M": "i32"},
+                                  {"ROWS": training.NORM_ROWS, "BLOCK": block, "K": inner}, warps),
     }
 
 

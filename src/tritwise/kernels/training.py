@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tritwise.kernels.absmax_kernel import absmax_codes, rms_normed
-from tritwise.kernels.training_twins import EPS, MOST_VALUES, WINDOW, WINDOWS
+from tritwise.kernels.training_twins import EPS, MOST_VALUES, WINDOW, WINDOWS, aligned
 
 _EPS = tl.constexpr(EPS)
 _WINDOW = tl.constexpr(WINDOW)
@@ -84,9 +84,12 @@ def _means(sums, means, count):
 
 
 @triton.jit
-def _weight_codes(weight, means, codes, codes_t, scales, N, K, TOTAL, BINARY: tl.constexpr, SCALE: tl.constexpr,
-                  TILE: tl.constexpr):
-    """Codes of a tile [TILE, TILE] of weight [N, K] into codes [., K] and, transposed, codes_t [K, TOTAL]."""
+def _weight_codes(weight, means, codes, codes_t, scales, N, K, WIDTH, ROWS, TOTAL, BINARY: tl.constexpr,
+                  SCALE: tl.constexpr, TILE: tl.constexpr):
+    """Codes of a tile [TILE, TILE] of weight [N, K] into codes [., WIDTH] and, transposed, codes_t [K, TOTAL].
+
+    WIDTH and ROWS are K and N with the zeros behind them.
+    """
     n = tl.program_id(0) * TILE + tl.arange(0, TILE)
     k = tl.program_id(1) * TILE + tl.arange(0, TILE)
     inside = (n < N)[:, None] & (k < K)[None, :]
@@ -99,16 +102,18 @@ def _weight_codes(weight, means, codes, codes_t, scales, N, K, TOTAL, BINARY: tl
         # Clamped first, which rounding does not undo, so that the rounding trick sees small values only.
         ratio = tl.minimum(tl.maximum(w * tl.div_rn(1.0, scale), -1.0), 1.0)
         code = ((ratio + _ROUND) - _ROUND).to(tl.int8)
-    tl.store(codes + n64[:, None] * K + k64[None, :], code, mask=inside)
-    tl.store(codes_t + k64[:, None] * TOTAL + n64[None, :], tl.trans(code), mask=(k < K)[:, None] & (n < N)[None, :])
+    code = tl.where(inside, code, 0)
+    tl.store(codes + n64[:, None] * WIDTH + k64[None, :], code, mask=(n < N)[:, None] & (k < WIDTH)[None, :])
+    tl.store(codes_t + k64[:, None] * TOTAL + n64[None, :], tl.trans(code),
+             mask=(k < K)[:, None] & (n < ROWS)[None, :])
     if tl.program_id(1) == 0:
         tl.store(scales + n, rounded(scale + tl.zeros([TILE], tl.float32), SCALE).to(tl.float32), mask=n < N)
 
 
 @triton.jit
-def _quantise_tokens(x, gain, codes, scales, rstds, K, eps, NORM: tl.constexpr, GAIN: tl.constexpr,
-                     BLOCK: tl.constexpr):
-    """One token a program: RMSNorm, times gain, absmax, in float32 and in one pass over memory."""
+def _quantise_tokens(x, gain, codes, scales, rstds, eps, K: tl.constexpr, WIDTH: tl.constexpr, NORM: tl.constexpr,
+                     GAIN: tl.constexpr, BLOCK: tl.constexpr):
+    """One token a program: RMSNorm, times gain, absmax, in float32 and in one pass over memory; WIDTH is K'."""
     row = tl.program_id(0).to(tl.int64)
     k = tl.arange(0, BLOCK)
     y = tl.load(x + row * K + k, mask=k < K, other=0.0).to(tl.float32)
@@ -118,12 +123,13 @@ def _quantise_tokens(x, gain, codes, scales, rstds, K, eps, NORM: tl.constexpr, 
     if GAIN:
         y = y * tl.load(gain + k, mask=k < K, other=0.0).to(tl.float32)
     code, scale = absmax_codes(y)
-    tl.store(codes + row * K + k, code.to(tl.int8), mask=k < K)
+    tl.store(codes + row * WIDTH + k, code.to(tl.int8), mask=k < WIDTH)
     tl.store(scales + row, scale)
 
 
 @triton.jit
-def _norm_backward(grad, x, gain, rstds, grad_x, partial, M, K, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def _norm_backward(grad, x, gain, rstds, grad_x, partial, M, K: tl.constexpr, ROWS: tl.constexpr,
+                   BLOCK: tl.constexpr):
     """Gradient of x for ROWS tokens a program, and the program's share [K] of the gain's gradient."""
     k = tl.arange(0, BLOCK)
     inside = k < K
@@ -167,19 +173,20 @@ def quantise_weights(weights: list[Tensor], linear_type: str,
                      scale_dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     """See the twin."""
     inner, total = weights[0].shape[1], sum(w.shape[0] for w in weights)
+    width, columns = aligned(inner), sum(aligned(w.shape[0]) for w in weights)
     device = weights[0].device
-    codes = torch.empty(total, inner, dtype=torch.int8, device=device)
-    codes_t = torch.empty(inner, total, dtype=torch.int8, device=device)
+    codes = torch.empty(total, width, dtype=torch.int8, device=device)
+    codes_t = torch.empty(inner, columns, dtype=torch.int8, device=device)
     scales = torch.empty(total, dtype=torch.float32, device=device)
-    start = 0
+    start = column = 0
     for weight in weights:
         rows = weight.shape[0]
         means = means_of_sums(exact_sums(weight), weight.numel())
         grid = (triton.cdiv(rows, TILE), triton.cdiv(inner, TILE))
-        _weight_codes[grid](weight.detach().contiguous(), means, codes[start:], codes_t[:, start:], scales[start:],
-                            rows, inner, total, BINARY=linear_type == "binary", SCALE=_SCALE_TYPES[scale_dtype],
-                            TILE=TILE, enable_fp_fusion=False)
-        start += rows
+        _weight_codes[grid](weight.detach().contiguous(), means, codes[start:], codes_t[:, column:], scales[start:],
+                            rows, inner, width, aligned(rows), columns, BINARY=linear_type == "binary",
+                            SCALE=_SCALE_TYPES[scale_dtype], TILE=TILE, enable_fp_fusion=False)
+        start, column = start + rows, column + aligned(rows)
     return codes, codes_t, scales
 
 
@@ -192,14 +199,15 @@ def _warps(block: int) -> int:
 def quantise_tokens(x: Tensor, gain: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """See the twin."""
     tokens, inner = x.shape
-    codes = torch.empty(tokens, inner, dtype=torch.int8, device=x.device)
+    width = aligned(inner)
+    codes = torch.empty(tokens, width, dtype=torch.int8, device=x.device)
     scales = torch.empty(tokens, dtype=torch.float32, device=x.device)
     rstd = None if eps is None else torch.empty_like(scales)
     if tokens:
-        block = triton.next_power_of_2(inner)
+        block = triton.next_power_of_2(width)
         _quantise_tokens[(tokens,)](x, x if gain is None else gain, codes, scales, scales if rstd is None else rstd,
-                                    inner, eps or 0.0, NORM=eps is not None, GAIN=gain is not None, BLOCK=block,
-                                    num_warps=_warps(block), enable_fp_fusion=False)
+                                    eps or 0.0, K=inner, WIDTH=width, NORM=eps is not None, GAIN=gain is not None,
+                                    BLOCK=block, num_warps=_warps(block), enable_fp_fusion=False)
     return codes, scales, rstd
 
 
@@ -211,6 +219,6 @@ def norm_backward(grad: Tensor, x: Tensor, gain: Tensor, rstd: Tensor) -> tuple[
     partial = torch.empty(programs, inner, dtype=torch.float32, device=x.device)
     if tokens:
         block = triton.next_power_of_2(inner)
-        _norm_backward[(programs,)](grad, x, gain, rstd, grad_x, partial, tokens, inner, ROWS=NORM_ROWS, BLOCK=block,
-                                    num_warps=_warps(block))
+        _norm_backward[(programs,)](grad, x, gain, rstd, grad_x, partial, tokens, K=inner, ROWS=NORM_ROWS,
+                                    BLOCK=block, num_warps=_warps(block))
     return grad_x, partial.sum(dim=0)

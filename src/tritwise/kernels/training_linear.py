@@ -1,7 +1,7 @@
 """BitLinear on a GPU as two operators of torch: what autograd and torch.compile see of the training kernels.
 
 `tritwise::bit_linear` norms, quantises and multiplies; `tritwise::bit_linear_backward` gives all gradients. Saved for
-the backward, a token of K inputs: K bytes of int8 codes and 4 of scale; with a norm in front, also its input (2 K in
+the backward, a token of K inputs: K' bytes of int8 codes and 4 of scale; with a norm in front, also its input (2 K in
 bfloat16) and 4 bytes of rstd. A product in bfloat16 would keep 2 K, and 2 K more for the norm.
 
 Weights are quantised once a step: `weight_cache` keeps codes, their transposed and scales of each group of weights
@@ -18,13 +18,13 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tritwise.kernels import training, training_products
-from tritwise.kernels.training_twins import unpack_codes
+from tritwise.kernels.training_twins import aligned, one_below_the_other, side_by_side, unpack_codes, without_gaps
 
 Quantised = tuple[Tensor, Tensor, Tensor]
 
 
 class WeightCache:
-    """Codes [N, K], codes [K, N] and row scales [N] of groups of weights, as long as the weights are what they were."""
+    """Codes [N, K'], codes [K, N'] and row scales [N] of groups of weights while the weights are what they were."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple, tuple[list[StorageWeakRef], tuple, Quantised]] = {}
@@ -80,14 +80,14 @@ def _backward(grad: Tensor, x: Tensor | None, gain: Tensor | None, rstd: Tensor,
               quantised: Quantised, rows: list[int], int8_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x [M, K], of the gain float32 [K] (empty without one) and of the weights float32 [N, K]."""
     _, codes_t, scales = quantised
-    grad = grad.contiguous()
+    grad, inner = grad.contiguous(), codes_t.shape[0]
     if int8_gradient:
         grad_codes, grad_scale, _ = training.quantise_tokens(grad, scales, None)
-        grad_x = training_products.product(grad_codes, grad_scale, codes_t, torch.ones_like(scales[:1]).expand(
-            codes_t.shape[0]).contiguous(), grad.dtype)
+        grad_x = training_products.product(grad_codes, grad_scale, without_gaps(codes_t, rows),
+                                           scales.new_ones(inner), grad.dtype)
     else:
         grad_x = training_products.input_gradient(grad, codes_t, scales, rows)
-    grad_weight = training_products.weight_gradient(grad, x_codes, x_scale)
+    grad_weight = training_products.weight_gradient(grad, x_codes, x_scale, inner)
     if gain is None:
         return grad_x, grad.new_empty(0, dtype=torch.float32), grad_weight
     return *training.norm_backward(grad_x, x, gain, rstd), grad_weight
@@ -103,7 +103,8 @@ def _bit_linear(x: Tensor, gain: Tensor | None, weights: Sequence[Tensor], eps: 
 def _(x, gain, weights, eps, linear_type, scale_dtype, int8_gradient):
     tokens = x.shape[0]
     scale = x.new_empty(tokens, dtype=torch.float32)
-    return (x.new_empty(tokens, sum(w.shape[0] for w in weights)), torch.empty_like(x, dtype=torch.int8), scale,
+    codes = x.new_empty(tokens, aligned(x.shape[1]), dtype=torch.int8)
+    return (x.new_empty(tokens, sum(w.shape[0] for w in weights)), codes, scale,
             x.new_empty(0 if gain is None else tokens, dtype=torch.float32))
 
 
@@ -117,7 +118,7 @@ def _bit_linear_backward(grad: Tensor, x: Tensor | None, gain: Tensor | None, rs
 
 @_bit_linear_backward.register_fake
 def _(grad, x, gain, rstd, x_codes, x_scale, weights, linear_type, scale_dtype, int8_gradient):
-    inner = x_codes.shape[1]
+    inner = weights[0].shape[1]
     return (grad.new_empty(grad.shape[0], inner),
             grad.new_empty(0 if gain is None else inner, dtype=torch.float32),
             grad.new_empty(grad.shape[1], inner, dtype=torch.float32))
@@ -164,9 +165,9 @@ class _PackedBitLinear(torch.autograd.Function):
 
 
 def _unpacked(weights: Sequence[Any], scale_dtype: torch.dtype, *, transposed: bool) -> Quantised:
-    codes = torch.cat([unpack_codes(w.packed, w.shape[1]) for w in weights])
+    codes = [unpack_codes(w.packed, w.shape[1]) for w in weights]
     scales = torch.cat([w.means[0].to(scale_dtype).float().expand(w.shape[0]) for w in weights])
-    return codes, codes.T.contiguous() if transposed else codes[:0], scales
+    return one_below_the_other(codes), side_by_side(codes) if transposed else codes[0][:0], scales
 
 
 def bit_linear(x: Tensor, weights: list[Tensor], linear_type: str, *, gain: Tensor | None, eps: float,

@@ -2,9 +2,9 @@
 
 | product | reads | arithmetic | writes |
 |---|---|---|---|
-| y = x W^T | int8 [M, K], int8 [N, K] | int8 x int8 -> int32, rescaled as it is stored | y [M, N] |
-| dX = dY W | dY [M, N], int8 [K, N] | dY's type, codes converted in registers, float32 sums | dX [M, K] |
-| dW = dY^T x | dY [M, N], int8 [M, K] | dY's type, x_hat made in registers, float32 sums | dW float32 [N, K] |
+| y = x W^T | int8 [M, K'], int8 [N, K'] | int8 x int8 -> int32, rescaled as it is stored | y [M, N] |
+| dX = dY W | dY [M, N], int8 [K, N'] | dY's type, codes converted in registers, float32 sums | dX [M, K] |
+| dW = dY^T x | dY [M, N], int8 [M, K'] | dY's type, x_hat made in registers, float32 sums | dW float32 [N, K] |
 
 All are bound by tensor cores for M, N, K of thousands. 8-bit wgmma takes both sides with the summed axis contiguous
 only, hence W and W^T. Sizes of a model are constants of the compiled kernel; the number of tokens is not.
@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tritwise.kernels.training import INTERPRETED, rounded
+from tritwise.kernels.training_twins import aligned
 
 GROUP = 8  # rows of tiles that share operands
 _INTERPRETED = tl.constexpr(INTERPRETED)
@@ -72,65 +73,73 @@ def _forward(x, x_scale, w, w_scale, y, M, N: tl.constexpr, K: tl.constexpr, BM:
 
 
 @triton.jit
-def _input_part(grad_row, codes_row, START: tl.constexpr, COUNT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-                BK: tl.constexpr):
+def _input_part(grad_row, codes_row, START: tl.constexpr, COUNT: tl.constexpr, COLUMN: tl.constexpr,
+                WIDTH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
     """Sum [BK, BM] over one weight's outputs: codes^T from registers, the gradient straight from shared memory."""
     accumulator = tl.zeros([BK, BM], tl.float32)
     n = tl.arange(0, BN)
     for start in range(0, COUNT, BN):
         if COUNT % BN == 0:
             b = tl.load(grad_row + (START + start + n)[:, None])
-            a = tl.load(codes_row + (START + start + n)[None, :])
+            a = tl.load(codes_row + (COLUMN + start + n)[None, :])
         else:
             b = tl.load(grad_row + (START + start + n)[:, None], mask=(start + n < COUNT)[:, None], other=0.0)
-            a = tl.load(codes_row + (START + start + n)[None, :], mask=(start + n < COUNT)[None, :], other=0)
+            a = tl.load(codes_row + (COLUMN + start + n)[None, :], mask=(start + n < WIDTH)[None, :], other=0)
         accumulator = _dot(_codes_in(a, b.dtype), b, accumulator)
     return accumulator
 
 
 @triton.jit
 def _input_gradient(grad, codes_t, scales, grad_x, M, N0: tl.constexpr, N1: tl.constexpr, N2: tl.constexpr,
-                    K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr):
-    """Up to three weights, each with a scale of its own, which multiplies the float32 sum over that weight's part."""
+                    W0: tl.constexpr, W1: tl.constexpr, W2: tl.constexpr, K: tl.constexpr, BM: tl.constexpr,
+                    BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr):
+    """Up to three weights, each with a scale of its own, which multiplies the float32 sum over that weight's part.
+
+    A weight has N_i outputs and, with the zeros behind them, W_i columns of codes.
+    """
     N: tl.constexpr = N0 + N1 + N2
     tile_m, tile_k = _tile(tl.cdiv(M, BM), tl.cdiv(K, BK), GROUP)
     m, k = tile_m * BM + tl.arange(0, BM), tile_k * BK + tl.arange(0, BK)
     m64 = m.to(tl.int64)
     grad_row = grad + tl.minimum(m64, M - 1)[None, :] * N
-    codes_row = codes_t + tl.minimum(k, K - 1).to(tl.int64)[:, None] * N
-    total = _input_part(grad_row, codes_row, 0, N0, BM, BN, BK) * tl.load(scales)
+    codes_row = codes_t + tl.minimum(k, K - 1).to(tl.int64)[:, None] * (W0 + W1 + W2)
+    total = _input_part(grad_row, codes_row, 0, N0, 0, W0, BM, BN, BK) * tl.load(scales)
     if N1 > 0:
-        total += _input_part(grad_row, codes_row, N0, N1, BM, BN, BK) * tl.load(scales + N0)
+        total += _input_part(grad_row, codes_row, N0, N1, W0, W1, BM, BN, BK) * tl.load(scales + N0)
     if N2 > 0:
-        total += _input_part(grad_row, codes_row, N0 + N1, N2, BM, BN, BK) * tl.load(scales + N0 + N1)
+        total += _input_part(grad_row, codes_row, N0 + N1, N2, W0 + W1, W2, BM, BN, BK) * tl.load(scales + N0 + N1)
     out = rounded(tl.trans(total), grad_x.dtype.element_ty)
     tl.store(grad_x + m64[:, None] * K + k[None, :], out, mask=(m < M)[:, None] & (k < K)[None, :])
 
 
 @triton.jit
-def _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr):
+def _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N: tl.constexpr, WIDTH: tl.constexpr,
+                 BM: tl.constexpr):
     m = step * BM + tl.arange(0, BM)
     m64 = m.to(tl.int64)
     g = tl.load(grad + m64[None, :] * N + n[:, None], mask=(m < M)[None, :] & (n < N)[:, None], other=0.0)
-    codes = tl.load(x + m64[:, None] * K + k[None, :], mask=(m < M)[:, None] & (k < K)[None, :], other=0)
+    codes = tl.load(x + m64[:, None] * WIDTH + k[None, :], mask=(m < M)[:, None] & (k < WIDTH)[None, :], other=0)
     scale = tl.load(x_scale + m, mask=m < M, other=0.0)
     x_hat = rounded(codes.to(tl.float32) * scale[:, None], g.dtype)
     return _dot(g, x_hat, accumulator)
 
 
 @triton.jit
-def _weight_gradient(grad, x, x_scale, grad_w, M, N: tl.constexpr, K: tl.constexpr, STEPS: tl.constexpr,
-                     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr):
-    """Tile [BN, BK] of dW over all tokens, in their order. STEPS is 0 where the number of tokens is no constant."""
+def _weight_gradient(grad, x, x_scale, grad_w, M, N: tl.constexpr, K: tl.constexpr, WIDTH: tl.constexpr,
+                     STEPS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr):
+    """Tile [BN, BK] of dW over all tokens, in their order. STEPS is 0 where the number of tokens is no constant.
+
+    A row of x has WIDTH codes, the zeros behind K with them.
+    """
     tile_n, tile_k = _tile(tl.cdiv(N, BN), tl.cdiv(K, BK), GROUP)
     n, k = tile_n * BN + tl.arange(0, BN), tile_k * BK + tl.arange(0, BK)
     accumulator = tl.zeros([BN, BK], tl.float32)
     if STEPS > 0:
         for step in range(STEPS):
-            accumulator = _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N, K, BM)
+            accumulator = _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N, WIDTH, BM)
     else:
         for step in range(tl.cdiv(M, BM)):
-            accumulator = _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N, K, BM)
+            accumulator = _weight_step(accumulator, step, n, k, grad, x, x_scale, M, N, WIDTH, BM)
     tl.store(grad_w + n.to(tl.int64)[:, None] * K + k[None, :], accumulator,
              mask=(n < N)[:, None] & (k < K)[None, :])
 
@@ -168,14 +177,15 @@ def input_gradient(grad: Tensor, codes_t: Tensor, scales: Tensor, rows: list[int
         counts = [*rows, 0, 0][:MOST_PARTS]
         tiles = INPUT_GRADIENT
         grid = (triton.cdiv(tokens, tiles["BM"]) * triton.cdiv(inner, tiles["BK"]),)
-        _input_gradient[grid](grad, codes_t, scales, grad_x, tokens, N0=counts[0], N1=counts[1], N2=counts[2], K=inner,
+        _input_gradient[grid](grad, codes_t, scales, grad_x, tokens, N0=counts[0], N1=counts[1], N2=counts[2],
+                              W0=aligned(counts[0]), W1=aligned(counts[1]), W2=aligned(counts[2]), K=inner,
                               GROUP=GROUP, **_on(tiles, grad.dtype))
     return grad_x
 
 
-def weight_gradient(grad: Tensor, x_codes: Tensor, x_scale: Tensor) -> Tensor:
+def weight_gradient(grad: Tensor, x_codes: Tensor, x_scale: Tensor, inner: int) -> Tensor:
     """See the twin. `grad` is contiguous. The sum over tokens has one order, so the result is repeatable."""
-    (tokens, rows), inner = grad.shape, x_codes.shape[1]
+    tokens, rows = grad.shape
     if not tokens:
         return torch.zeros(rows, inner, dtype=torch.float32, device=grad.device)
     grad_w = torch.empty(rows, inner, dtype=torch.float32, device=grad.device)
@@ -183,6 +193,6 @@ def weight_gradient(grad: Tensor, x_codes: Tensor, x_scale: Tensor) -> Tensor:
     grid = (triton.cdiv(rows, tiles["BN"]) * triton.cdiv(inner, tiles["BK"]),)
     # The interpreter takes no run-time bound of a loop.
     steps = triton.cdiv(tokens, tiles["BM"]) if INTERPRETED else 0
-    _weight_gradient[grid](grad, x_codes, x_scale, grad_w, tokens, N=rows, K=inner, STEPS=steps, GROUP=GROUP,
-                           **_on(tiles, grad.dtype))
+    _weight_gradient[grid](grad, x_codes, x_scale, grad_w, tokens, N=rows, K=inner, WIDTH=x_codes.shape[1], STEPS=steps,
+                           GROUP=GROUP, **_on(tiles, grad.dtype))
     return grad_w

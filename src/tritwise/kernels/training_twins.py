@@ -1,6 +1,7 @@
 """What the training kernels compute, in plain torch; the tests hold each kernel to its twin.
 
-Shapes: M tokens, N outputs, K inputs of a linear. Codes are int8.
+Shapes: M tokens, N outputs, K inputs of a linear. Codes are int8. Rows of codes end with zeros up to a multiple of
+`ALIGN` bytes, K' for K inputs and N' for N outputs, so that each begins where 16 bytes can be loaded at once.
 
 Sums that decide codes are exact here. A float32 is an integer of 24 bits times a power of two, so the sum of any number
 of them is a sum of integers: `exact_sums` keeps one int64 for each window of `WINDOW` exponents. Integers add to the
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPS = 1e-5
+ALIGN = 16
 WINDOW = 12
 WINDOWS = 22  # 254 exponents of finite float32 values
 MOST_VALUES = 1 << 28
@@ -58,21 +60,47 @@ def weight_codes(weight: Tensor, means: Tensor, linear_type: str) -> Tensor:
     return torch.where(w > means[1], 1, -1).to(torch.int8)
 
 
+def aligned(count: int) -> int:
+    """`count` codes with the zeros behind them."""
+    return -(-count // ALIGN) * ALIGN
+
+
+def _filled(codes: Tensor) -> Tensor:
+    return F.pad(codes, (0, aligned(codes.shape[1]) - codes.shape[1]))
+
+
+def one_below_the_other(codes: list[Tensor]) -> Tensor:
+    """[N, K'] of codes [N_i, K]."""
+    return _filled(torch.cat(codes))
+
+
+def side_by_side(codes: list[Tensor]) -> Tensor:
+    """[K, sum of N_i'] of codes [N_i, K], each transposed."""
+    return torch.cat([_filled(each.T) for each in codes], dim=1).contiguous()
+
+
+def without_gaps(codes_t: Tensor, rows: list[int]) -> Tensor:
+    """Codes [K, N'] of `side_by_side`'s [K, sum of N_i']: with zeros at the end only."""
+    if all(count % ALIGN == 0 for count in rows):
+        return codes_t
+    parts = codes_t.split([aligned(count) for count in rows], dim=1)
+    return _filled(torch.cat([part[:, :count] for part, count in zip(parts, rows, strict=True)], dim=1))
+
+
 def quantise_weights(weights: list[Tensor], linear_type: str,
                      scale_dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes int8 [N, K] of weights [N_i, K] one below the other, the same [K, N], and row scales float32 [N]."""
+    """Of weights [N_i, K] int8 codes `one_below_the_other` and `side_by_side`, and row scales float32 [N]."""
     codes, scales = [], []
     for weight in weights:
         means = scale_of_sums(exact_sums(weight), weight.numel())
         codes.append(weight_codes(weight, means, linear_type))
         scales.append(means[0].to(scale_dtype).float().expand(weight.shape[0]))
-    joined = torch.cat(codes)
-    return joined, joined.T.contiguous(), torch.cat(scales)
+    return one_below_the_other(codes), side_by_side(codes), torch.cat(scales)
 
 
 def quantise_tokens(x: Tensor, gain: Tensor | None, eps: float | None,
                     rstd: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes int8 [M, K], scales float32 [M] and rstd float32 [M] of x [M, K]: RMSNorm, times gain, absmax.
+    """Codes int8 [M, K'], scales float32 [M] and rstd float32 [M] of x [M, K]: RMSNorm, times gain, absmax.
 
     With `eps` None there is no norm, and rstd is None; with `gain` None no gain. A given `rstd` is taken as it is.
     """
@@ -85,7 +113,7 @@ def quantise_tokens(x: Tensor, gain: Tensor | None, eps: float | None,
         y = y * gain.float()
     largest = y.abs().amax(dim=-1, keepdim=True).clamp_(min=EPS)
     codes = (y * (largest.reciprocal() * 127.0)).round_().to(torch.int8)
-    return codes, (largest / 127.0)[:, 0], rstd
+    return _filled(codes), (largest / 127.0)[:, 0], rstd
 
 
 def product(x_codes: Tensor, x_scale: Tensor, w_codes: Tensor, w_scale: Tensor, dtype: torch.dtype) -> Tensor:
@@ -96,23 +124,25 @@ def product(x_codes: Tensor, x_scale: Tensor, w_codes: Tensor, w_scale: Tensor, 
 
 def input_gradient(grad: Tensor, codes_t: Tensor, scales: Tensor, rows: list[int]) -> Tensor:
     """dX [M, K] in the dtype of grad [M, N]: per part, grad @ codes in float32, times the part's scale, added up."""
-    total, start = None, 0
+    total, start, codes_start = None, 0, 0
     for count in rows:
-        part = grad[:, start:start + count].float() @ codes_t[:, start:start + count].float().T * scales[start]
+        codes = codes_t[:, codes_start:codes_start + count].float()
+        part = grad[:, start:start + count].float() @ codes.T * scales[start]
         total = part if total is None else total + part
-        start += count
+        start, codes_start = start + count, codes_start + aligned(count)
     return total.to(grad.dtype)
 
 
-def input_gradient_int8(grad: Tensor, codes_t: Tensor, scales: Tensor) -> Tensor:
+def input_gradient_int8(grad: Tensor, codes_t: Tensor, scales: Tensor, rows: list[int]) -> Tensor:
     """dX [M, K] with grad * scales quantised to int8 a token, as in SwitchBack (arXiv 2304.13013, section 2.2)."""
     grad_codes, grad_scale, _ = quantise_tokens(grad, scales, None)
-    return product(grad_codes, grad_scale, codes_t, torch.ones(codes_t.shape[0], device=grad.device), grad.dtype)
+    ones = torch.ones(codes_t.shape[0], device=grad.device)
+    return product(grad_codes, grad_scale, without_gaps(codes_t, rows), ones, grad.dtype)
 
 
-def weight_gradient(grad: Tensor, x_codes: Tensor, x_scale: Tensor) -> Tensor:
+def weight_gradient(grad: Tensor, x_codes: Tensor, x_scale: Tensor, inner: int) -> Tensor:
     """dW float32 [N, K] = grad.T @ (x_codes * x_scale), the right side rounded to the dtype of grad [M, N]."""
-    return grad.float().T @ (x_codes * x_scale[:, None]).to(grad.dtype).float()
+    return grad.float().T @ (x_codes[:, :inner] * x_scale[:, None]).to(grad.dtype).float()
 
 
 def norm_backward(grad: Tensor, x: Tensor, gain: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
     backend.py    the contract: pages, which way a step goes, answers to the host
     decoder.py    the forward pass of any rows
+    device.py     which GPU, its stream, page-locked memory, captures
     graphs.py     a decode step as one CUDA graph, from token ids to drawn tokens
     weights.py    a model's tensors in the layouts of the kernels
 """

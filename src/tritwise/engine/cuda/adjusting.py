@@ -1,5 +1,6 @@
 """Masks, biases and penalties of the slots, kept on the device in step with what the scheduler says of each row."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ class Adjusting:
             if slot in self._slots and self._slots[slot].history is not None:
                 self._slots[slot].counted += 1
 
-    def forget(self, slots: list[int]) -> None:
+    def forget(self, slots: Iterable[int]) -> None:
         """The device has counted what was never drawn: histories are counted anew when they are needed."""
         for slot in slots:
             if slot in self._slots and self._slots[slot].history is not None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
@@ -20,6 +18,7 @@ from tritwise.engine.backend import BackendInfo, Batch, Draw, Output, available_
 from tritwise.engine.cpu import Weight
 from tritwise.engine.cuda.adjusting import Adjusting
 from tritwise.engine.cuda.decoder import Decoder
+from tritwise.engine.cuda.device import Arriving, captures, open_device, out_of_memory, working_on
 from tritwise.engine.cuda.graphs import GREEDY, DecodeGraph, graph_room, settings_of, steps_of
 from tritwise.engine.cuda.weights import ModelWeights, load_weights
 from tritwise.engine.page_tables import PageTables
@@ -28,7 +27,6 @@ from tritwise.engine.sizes import cache_sizes
 from tritwise.kernels.adjustments import adjust_rows, count_drawn
 from tritwise.kernels.attention import chunks_of, plan_attention, workspace
 from tritwise.kernels.cache import CACHE_TYPES, KVCache
-from tritwise.kernels.checks import check_device
 from tritwise.kernels.device_sampling import draw_room, sample_rows
 from tritwise.kernels.head import HEAD_KINDS, head_room, logits_of
 
@@ -46,47 +44,13 @@ class _Ahead:
     tokens: list[int]      # that it was computed from
     positions: list[int]
     draws: list[Draw]
-    result: "_Result"
+    result: Arriving
 
     def is_for(self, slots: list[int], tokens: list[int], positions: list[int], draws: list[Draw]) -> bool:
         """Whether this is the step that is asked for now."""
         return (self.slots, self.tokens, self.positions) == (slots, tokens, positions) and all(
             mine.how == theirs.how and mine.history is theirs.history and theirs.mask is None
             for mine, theirs in zip(self.draws, draws, strict=True))
-
-
-class _Result:
-    """Drawn tokens on their way to the host."""
-
-    def __init__(self, drawn: Tensor) -> None:
-        self._event = None
-        if drawn.is_cuda:
-            self._host = torch.empty(len(drawn), dtype=torch.int32, pin_memory=True)
-            self._host.copy_(drawn, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._host = drawn.clone()
-
-    def tokens(self, count: int) -> NDArray[np.int32]:
-        """Of the first `count` rows, when they are there."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._host[:count].numpy().copy()
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        built = torch.version.cuda
-        raise TritwiseError("there is no GPU for backend=\"cuda\"",
-                            why=f"PyTorch {torch.__version__} " + (
-                                "was built without CUDA" if built is None else "finds no NVIDIA GPU or no driver"),
-                            fix="use backend=\"cpu\", which runs on this machine")
-    device = torch.device(name)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
-    check_device(device)
-    return device
 
 
 def graph_rows(rows: int) -> int:
@@ -124,27 +88,28 @@ class CudaBackend:
             if value not in choices:
                 raise TritwiseError(f"there is no {what} {value!r} on a GPU",
                                     why=f"the choices are {', '.join(choices)}", fix="or use backend=\"cpu\"")
-        place = _device(device)
+        place = open_device(device)
         sizes = cache_sizes(config, slots=slots, context=context, cache_tokens=cache_tokens, page_tokens=page_tokens)
         self.slots, self.context, self.vocab_size = slots, sizes.context, config.vocab_size
         self.cache = PageTables(rows=sizes.rows, context=sizes.context, pages=sizes.pages, page_tokens=page_tokens)
         try:
-            weights = tensors if isinstance(tensors, ModelWeights) else load_weights(
-                config, tensors, head=head, device=place, threads=available_cores() if threads is None else threads)
-            cache = KVCache(cache_type, layers=config.num_hidden_layers, pages=sizes.pages,
-                            kv_heads=config.num_key_value_heads, head_dim=config.head_dim, page_tokens=page_tokens,
-                            device=place)
+            with working_on(place):
+                weights = tensors if isinstance(tensors, ModelWeights) else load_weights(
+                    config, tensors, head=head, device=place,
+                    threads=available_cores() if threads is None else threads)
+                cache = KVCache(cache_type, layers=config.num_hidden_layers, pages=sizes.pages,
+                                kv_heads=config.num_key_value_heads, head_dim=config.head_dim, page_tokens=page_tokens,
+                                device=place)
+                tables = torch.zeros(self.cache.table.shape, dtype=torch.int32, device=place)
+                self._decoder = Decoder(config, weights, cache, tables, sizes.context)
         except torch.cuda.OutOfMemoryError as error:
-            raise TritwiseError("the model and its cache do not fit into the GPU's memory", why=str(error),
-                                fix="give less context, cache_tokens or slots, or cache_type=\"int8\"") from None
-        self._decoder = Decoder(config, weights, cache, torch.zeros(self.cache.table.shape, dtype=torch.int32,
-                                                                    device=place), sizes.context)
+            raise out_of_memory(error) from None
         self._group = config.num_attention_heads // config.num_key_value_heads
         self._most_rows = min(MOST_GRAPH_ROWS, graph_rows(max(16, slots)))
         self._adjusting = Adjusting(slots, config.vocab_size, place)
         self._room = None
         self._graphs: dict[tuple, DecodeGraph] = {}
-        self._pool = None
+        self._captures = captures(place)
         self._run_ahead, self._ahead, self._last_slots = run_ahead, None, None
         token_bytes = weights.linear_bytes + weights.head.bytes + config.hidden_size * weights.embedding.itemsize
         self.info = BackendInfo(
@@ -172,16 +137,23 @@ class CudaBackend:
         if self._decoder is None:
             raise TritwiseError("this backend is closed")
         ahead, self._ahead = self._ahead, None
-        with torch.no_grad():
-            self._make_writable(batch)
-            output = self._step(batch, ahead)
+        try:
+            with torch.no_grad(), working_on(self._decoder.tables.device):
+                self._make_writable(batch)
+                output = self._step(batch, ahead)
+        except BaseException as error:  # an interrupt too: what the device has counted by now is not known
+            self._last_slots = None
+            self._adjusting.forget(range(self.slots))
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise out_of_memory(error) from None
+            raise
         for slot, position in zip(batch.slots.tolist(), batch.positions.tolist(), strict=True):
             self.cache.set_length(slot, position + 1)
         return output
 
     def close(self) -> None:
         """Give the weights and the cache back."""
-        self._decoder = self._room = self._ahead = self._pool = self._adjusting = None
+        self._decoder = self._room = self._ahead = self._captures = self._adjusting = None
         self._graphs = {}
         self.cache = None
 
@@ -259,16 +231,16 @@ class CudaBackend:
             graph.fill(*(np.array(each, np.int32) for each in (tokens, slots, positions)),
                        tuple(draw.how for draw in draws))
             graph.replay()
-            result = _Result(graph.drawn)
+            result = Arriving(graph.drawn)
         self._adjusting.drew(slots)
         follow = None
         # A mask is of one step.
         free = carried and slots == self._last_slots and all(draw.mask is None for draw in draws)
         if self._run_ahead and free and self._can_follow(graph, slots, positions):
             graph.replay()
-            follow = _Result(graph.drawn)
+            follow = Arriving(graph.drawn)
         self._last_slots = slots
-        drawn = result.tokens(n)
+        drawn = result.first(n)
         if follow is not None:
             self._ahead = _Ahead(graph, slots, drawn.tolist(), [position + 1 for position in positions], draws,
                                  follow)
@@ -297,8 +269,7 @@ class CudaBackend:
         if key not in self._graphs:
             if self._room is None:
                 self._room = graph_room(self._decoder, self._most_rows, self.context)
-                if self._decoder.tables.is_cuda:
-                    self._pool = torch.cuda.graph_pool_handle()
             self._graphs[key] = DecodeGraph(self._decoder, self._room, rows, chunks, steps=steps,
-                                            adjusted=self._adjusting.tensors if adjusted else None, pool=self._pool)
+                                            adjusted=self._adjusting.tensors if adjusted else None,
+                                            shared=self._captures)
         return self._graphs[key]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tritwise.engine.cuda.decoder import Decoder
+from tritwise.engine.cuda.device import Captures, captured, staging
 from tritwise.engine.sampling import Sampling
-from tritwise.kernels import prepare
 from tritwise.kernels.adjustments import Adjustments, adjust_rows, count_drawn
 from tritwise.kernels.attention import AttentionPlan, Workspace, chunks_of, workspace
 from tritwise.kernels.device_sampling import DrawRoom, RowSettings, draw_room, row_settings, sample_rows
@@ -66,7 +66,7 @@ class DecodeGraph:
     """
 
     def __init__(self, decoder: Decoder, room: GraphRoom, rows: int, chunks: int, *,
-                 steps: dict[str, bool], adjusted: Adjustments | None = None, pool: object = None) -> None:
+                 steps: dict[str, bool], adjusted: Adjustments | None = None, shared: Captures | None = None) -> None:
         device = decoder.tables.device
         self.rows, self.chunks, self._decoder, self._room = rows, chunks, decoder, room
         self._steps, self._adjusted = steps, adjusted
@@ -79,25 +79,11 @@ class DecodeGraph:
                                    chunks)
         self._settings = settings_of([GREEDY] * rows, vocab, device)
         self._how: tuple[Sampling, ...] = (GREEDY,) * rows
-        on_gpu = device.type == "cuda"
-        self._staged = torch.zeros(3, rows, dtype=torch.int32, pin_memory=on_gpu)
+        self._staged = staging(3, rows, device=device)
         self.logits, self.drawn = room.logits[:rows], room.drawn[:rows]
         self._head = head_room_of(room.head, rows)
-        self._graph = None
-        if on_gpu:
-            self._capture(pool)
-
-    def _capture(self, pool: object) -> None:
-        """Once without a graph, so that every kernel is compiled; no row belongs to a slot, so nothing is written."""
-        prepare(self._inputs.device)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._step()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
-            self._step()
+        # No row belongs to a slot yet: the step that comes before the capture writes nothing into the cache.
+        self._replay = captured(self._step, device, shared)
 
     def _step(self) -> None:
         decoder, room = self._decoder, self._room
@@ -131,10 +117,7 @@ class DecodeGraph:
 
     def replay(self) -> None:
         """The step; it is under way when this returns."""
-        if self._graph is None:
-            self._step()
-        else:
-            self._graph.replay()
+        self._replay()
 
 
 def head_room_of(room: HeadRoom, rows: int) -> HeadRoom:

@@ -41,11 +41,26 @@ def test_generate_takes_sampling_settings_kernel_and_threads(tritwise, model_dir
 
 def test_a_backend_that_cannot_run_here_is_refused_with_the_one_that_can(tritwise, model_directory):
     for command in (["generate", model_directory, "--prompt", "def", "--backend", "tpu"],
-                    ["perplexity", model_directory, model_directory / "config.json", "--backend", "tpu"]):
+                    ["perplexity", model_directory, model_directory / "config.json", "--backend", "tpu"],
+                    ["bench", model_directory, "--backend", "tpu"]):
         done = tritwise(*command)
         assert done.returncode == 1
         assert "no backend 'tpu'" in done.stderr
         assert "cpu, cuda" in done.stderr
+
+
+def test_without_a_gpu_the_cuda_backend_is_refused_in_the_words_of_the_library(tritwise, model_directory):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton", reason="Triton is for Linux")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = tritwise("bench", model_directory, "--backend", "cuda")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no GPU for backend=" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = tritwise("generate", model_directory, "--prompt", "def", "--backend", "cuda", "--kernel", "scalar")
+    assert done.returncode == 1
+    assert "no kernel 'scalar' on a GPU" in done.stderr
 
 
 def test_generate_takes_penalties_and_speculates_with_the_same_text(tritwise, model_directory):

@@ -134,6 +134,12 @@ class FakeCuda:
     def graph_pool_handle(self) -> str:
         return "pool"
 
+    def reset_peak_memory_stats(self, _) -> None:
+        self.peak = 0
+
+    def max_memory_allocated(self, _) -> int:
+        return self.peak
+
     @contextlib.contextmanager
     def stream(self, stream):
         before, self.current = self.current, stream

@@ -144,6 +144,14 @@ def test_memory_that_runs_out_in_a_step_is_an_error_that_says_what_to_do(monkeyp
         backend_of()
 
 
+def test_the_peak_of_memory_counts_from_when_the_backend_is_begun(fake):
+    fake.peak = 7
+    backend = backend_of()
+    assert backend.peak_bytes == 0
+    fake.peak = 9
+    assert backend.peak_bytes == 9
+
+
 def test_a_closed_backend_says_so():
     backend = backend_of()
     backend.close()

@@ -106,6 +106,27 @@ def test_bench_of_a_shape_builds_it_in_memory(monkeypatch):
     assert dense.weight_bytes_per_token > 2 * ternary.weight_bytes_per_token
 
 
+def test_bench_takes_another_backend_through_the_same_steps(monkeypatch):
+    """The CUDA backend in Triton's interpreter; what it has allocated is said by a stand-in for the GPU's counter."""
+    pytest.importorskip("triton", reason="Triton is for Linux")
+    from tritwise.engine import model
+    from tritwise.engine.cuda import CudaBackend
+
+    monkeypatch.setitem(SHAPES, "tiny", TINY.with_changes(num_hidden_layers=1, hidden_size=32, head_dim=32,
+                                                       num_attention_heads=1, num_key_value_heads=1))
+    monkeypatch.setitem(model.BACKENDS, "cuda", lambda *made, **settings: CudaBackend(*made, device="cpu", **settings))
+    assert bench(shape="tiny-dense", prefill=3, decode=1, repeats=1, backend="cuda").peak_device_bytes is None
+    monkeypatch.setattr(CudaBackend, "peak_bytes", 12345)
+    result = bench(shape="tiny-dense", prefill=3, decode=1, repeats=1, backend="cuda")
+    assert (result.backend, result.threads, result.kernel) == ("cuda", 0, "triton's interpreter")
+    assert (result.head, result.peak_device_bytes) == ("bf16", 12345)
+    assert result.decode_tokens_per_second > 0
+    with pytest.raises(TritwiseError, match="no kernel 'scalar' on a GPU"):
+        bench(shape="tiny", backend="cuda", kernel="scalar")
+    with pytest.raises(TritwiseError, match="no backend 'tpu'"):
+        bench(shape="tiny", backend="tpu")
+
+
 def test_bench_counts_no_further_than_the_model_has_positions(directory):
     result = bench(directory, prefill=5000, decode=5000, repeats=1)
     assert (result.prefill_tokens, result.decode_tokens) == (128, 112)

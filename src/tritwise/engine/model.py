@@ -42,6 +42,15 @@ def _cuda_backend(config: ModelConfig, tensors: Iterable[Any], **settings: Any) 
 
 
 BACKENDS: dict[str, Callable[..., Backend]] = {"cpu": CpuBackend, "cuda": _cuda_backend}
+
+
+def backend_named(name: str) -> Callable[..., Backend]:
+    """What makes a backend of a configuration, tensors and settings. Raises TritwiseError for another name."""
+    if name not in BACKENDS:
+        raise TritwiseError(f"there is no backend {name!r}", why=f"available: {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
 SLOTS = 4
 PREFILL_CHUNK = 256
 AS_LOADED = "as loaded"
@@ -396,13 +405,12 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     None of them changes a token, except `head`, `cache_type` and `rope_scaling`.
     Raises TritwiseError for a directory that is not a model and for an unknown backend, kernel, head or cache type.
     """
-    if backend not in BACKENDS:
-        raise TritwiseError(f"there is no backend {backend!r}", why=f"available: {', '.join(BACKENDS)}")
+    make = backend_named(backend)
     directory = open_model(path)
     config = directory.config
     if rope_scaling is not None:
         config = config.with_rope_scaling(rope_scaling, context=context)
-    runner, tokenizer = _opened(directory, config, backend, threads=threads, kernel=kernel, head=head, slots=slots,
+    runner, tokenizer = _opened(directory, config, make, threads=threads, kernel=kernel, head=head, slots=slots,
                                 context=context, cache_type=cache_type, cache_tokens=cache_tokens)
     model = Model(config, runner, tokenizer=tokenizer, chat_template=partial(chat_template, directory),
                   prefill_chunk=prefill_chunk)
@@ -414,7 +422,7 @@ def load(path: str | Path, *, backend: str = "cpu", threads: int | None = None, 
     return model
 
 
-def _opened(directory: ModelDirectory, config: ModelConfig, backend: str,
+def _opened(directory: ModelDirectory, config: ModelConfig, make: Callable[..., Backend],
             **settings: Any) -> tuple[Backend, Tokenizer | None]:
     """The backend, and the tokenizer that is parsed while the backend reads the weights."""
     reading = threading.Event()
@@ -436,7 +444,7 @@ def _opened(directory: ModelDirectory, config: ModelConfig, backend: str,
     with ThreadPoolExecutor(1) as pool:
         parsed = pool.submit(tokenizer)
         try:
-            runner = BACKENDS[backend](config, tensors(), **settings)
+            runner = make(config, tensors(), **settings)
         finally:
             reading.set()
         try:

@@ -17,8 +17,8 @@ import numpy as np
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
-from tritwise.engine import Backend, Batch, CpuBackend
-from tritwise.engine.model import PREFILL_CHUNK
+from tritwise.engine import Backend, Batch
+from tritwise.engine.model import PREFILL_CHUNK, backend_named
 from tritwise.formats import open_model
 from tritwise.measure.memory import peak_rss_bytes, reset_peak_rss
 from tritwise.measure.shapes import random_tensors, shape_config
@@ -35,7 +35,8 @@ class BenchResult:
     Decode: single-token steps, each fed with the greedy choice of the one before, divided by their whole time.
     Prefill: a prompt in chunks up to the choice of the first new token, which is also `time_to_first_token`.
     Both are medians over the runs, whose own rates are listed. `peak_rss_bytes` is the process's peak from just before
-    loading on (VmHWM; mapped files count while they are open).
+    loading on (VmHWM; mapped files count while they are open); `peak_device_bytes` is the most that was allocated on
+    the GPU, None on the CPU. `threads` is 0 on a GPU.
     """
 
     model: str
@@ -53,20 +54,23 @@ class BenchResult:
     peak_rss_bytes: int
     decode_runs: list[float]
     prefill_runs: list[float]
+    backend: str
+    peak_device_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
         """The fields, ready for `json.dumps`."""
         return asdict(self)
 
 
-def bench(path: str | Path | None = None, *, shape: str | None = None, threads: int | None = None,
-          kernel: str | None = None, head: str | None = None, prefill: int = 512, decode: int = 128,
-          prefill_chunk: int = PREFILL_CHUNK, repeats: int = 3) -> BenchResult:
+def bench(path: str | Path | None = None, *, shape: str | None = None, backend: str = "cpu",
+          threads: int | None = None, kernel: str | None = None, head: str | None = None, prefill: int = 512,
+          decode: int = 128, prefill_chunk: int = PREFILL_CHUNK, repeats: int = 3) -> BenchResult:
     """Time `decode` single-token steps and a prefill of `prefill` tokens, `repeats` times in turn.
 
     Either `path`, a model directory, or `shape`, a name of `tritwise.measure.shapes.SHAPES` (with `-dense` for the
     16-bit twin), whose random weights are built in memory and freed at the end. Before the first run, a few steps
-    touch every weight. The counts are cut to the positions a model has. Raises TritwiseError as `load` does.
+    touch every weight. The counts are cut to the positions a model has. `backend`, `threads`, `kernel` and `head` as of
+    `load`. Raises TritwiseError as `load` does.
     """
     for name, value in (("prefill", prefill), ("decode", decode), ("repeats", repeats),
                         ("prefill_chunk", prefill_chunk)):
@@ -75,6 +79,7 @@ def bench(path: str | Path | None = None, *, shape: str | None = None, threads: 
     if (path is None) == (shape is None):
         raise TritwiseError("there is no single model to measure", why="either a directory or a shape is needed",
                             fix="tritwise bench --shape 2b4t")
+    make = backend_named(backend)
     reset_peak_rss()
     began = time.perf_counter()
     if shape is not None:
@@ -89,22 +94,25 @@ def bench(path: str | Path | None = None, *, shape: str | None = None, threads: 
         raise TritwiseError("the model is too short to measure",
                             why=f"it knows {config.max_position_embeddings} positions")
     prefill, decode = min(prefill, context), min(decode, context - _PROMPT_TOKENS)
-    backend = CpuBackend(config, tensors, threads=threads, kernel=kernel, head=head, slots=1, context=context)
+    runner = make(config, tensors, threads=threads, kernel=kernel, head=head, slots=1, context=context)
     directory = tensors = None  # an open directory keeps its file mapped
     load_seconds = time.perf_counter() - began
     try:
         tokens = _random_ids(config, max(prefill, _PROMPT_TOKENS))
-        _decode(backend, tokens[:_PROMPT_TOKENS], min(_WARM_UP_STEPS, decode))
-        _prefill(backend, tokens[:min(prefill, prefill_chunk)], prefill_chunk)
+        # A GPU's kernels are compiled and its graphs captured when a size first occurs: all of them before.
+        whole = backend != "cpu"
+        _decode(runner, tokens[:_PROMPT_TOKENS], decode if whole else min(_WARM_UP_STEPS, decode))
+        _prefill(runner, tokens[:prefill if whole else min(prefill, prefill_chunk)], prefill_chunk)
         prefill_seconds, decode_seconds = [], []
-        skipped = backend.weight_bytes_skipped
+        skipped = _skipped(runner)
         for _ in range(repeats):
-            prefill_seconds.append(_prefill(backend, tokens[:prefill], prefill_chunk))
-            decode_seconds.append(_decode(backend, tokens[:_PROMPT_TOKENS], decode))
-        skipped = (backend.weight_bytes_skipped - skipped) // (repeats * decode)
-        info = backend.info
+            prefill_seconds.append(_prefill(runner, tokens[:prefill], prefill_chunk))
+            decode_seconds.append(_decode(runner, tokens[:_PROMPT_TOKENS], decode))
+        skipped = (_skipped(runner) - skipped) // (repeats * decode)
+        info = runner.info
+        peak_device = getattr(runner, "peak_bytes", None)  # of a GPU
     finally:
-        backend.close()
+        runner.close()
     return BenchResult(
         model=shape or str(path), threads=info.threads, kernel=info.kernel, head=info.head,
         prefill_tokens=prefill, decode_tokens=decode,
@@ -113,7 +121,7 @@ def bench(path: str | Path | None = None, *, shape: str | None = None, threads: 
         time_to_first_token=statistics.median(prefill_seconds), load_seconds=load_seconds,
         weight_bytes=info.weight_bytes, weight_bytes_per_token=info.weight_bytes_per_best - skipped,
         peak_rss_bytes=peak_rss_bytes(), decode_runs=[decode / s for s in decode_seconds],
-        prefill_runs=[prefill / s for s in prefill_seconds])
+        prefill_runs=[prefill / s for s in prefill_seconds], backend=info.backend, peak_device_bytes=peak_device)
 
 
 def bench_in_child(path: str | Path | None = None, **settings: Any) -> BenchResult:
@@ -127,6 +135,11 @@ def bench_in_child(path: str | Path | None = None, **settings: Any) -> BenchResu
     if "error" in answer:
         raise TritwiseError(answer["error"]["what"], why=answer["error"]["why"], fix=answer["error"]["fix"])
     return BenchResult(**answer)
+
+
+def _skipped(backend: Backend) -> int:
+    """Bytes of weights that steps left out so far, because their inputs were zero; only the CPU's kernels do."""
+    return getattr(backend, "weight_bytes_skipped", 0)
 
 
 def _random_ids(config: ModelConfig, count: int) -> list[int]:

@@ -96,5 +96,9 @@ def statistics(model: Model, result: Completion) -> str:
         parts.append(f"first token {1000 * result.time_to_first_token:.1f} ms")
     if result.proposed:
         parts.append(f"{result.accepted} of {result.proposed} guesses taken")
-    parts += [f"{peak_rss_bytes() / 1e6:.0f} MB", f"{model.info.kernel}, {model.info.threads} threads"]
+    parts.append(f"{peak_rss_bytes() / 1e6:.0f} MB")
+    device = getattr(model.backend, "peak_bytes", None)
+    if device is not None:
+        parts.append(f"{device / 1e6:.0f} MB of the GPU")
+    parts.append(f"{model.info.kernel}, {model.info.threads} threads" if model.info.threads else model.info.kernel)
     return " | ".join(parts)

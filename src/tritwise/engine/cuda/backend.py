@@ -18,7 +18,15 @@ from tritwise.engine.backend import BackendInfo, Batch, Draw, Output, available_
 from tritwise.engine.cpu import Weight
 from tritwise.engine.cuda.adjusting import Adjusting
 from tritwise.engine.cuda.decoder import Decoder
-from tritwise.engine.cuda.device import Arriving, captures, open_device, out_of_memory, working_on
+from tritwise.engine.cuda.device import (
+    Arriving,
+    captures,
+    forget_peak,
+    open_device,
+    out_of_memory,
+    peak_bytes,
+    working_on,
+)
 from tritwise.engine.cuda.graphs import GREEDY, DecodeGraph, graph_room, settings_of, steps_of
 from tritwise.engine.cuda.weights import ModelWeights, load_weights
 from tritwise.engine.page_tables import PageTables
@@ -89,6 +97,7 @@ class CudaBackend:
                 raise TritwiseError(f"there is no {what} {value!r} on a GPU",
                                     why=f"the choices are {', '.join(choices)}", fix="or use backend=\"cpu\"")
         place = open_device(device)
+        forget_peak(place)
         sizes = cache_sizes(config, slots=slots, context=context, cache_tokens=cache_tokens, page_tokens=page_tokens)
         self.slots, self.context, self.vocab_size = slots, sizes.context, config.vocab_size
         self.cache = PageTables(rows=sizes.rows, context=sizes.context, pages=sizes.pages, page_tokens=page_tokens)
@@ -121,6 +130,11 @@ class CudaBackend:
     def weights(self) -> ModelWeights:
         """The weights on the device."""
         return self._decoder.weights
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most of the GPU's memory that was allocated at once since this backend was begun, by all of PyTorch."""
+        return peak_bytes(self._decoder.tables.device)
 
     @property
     def keys_and_values(self) -> KVCache:

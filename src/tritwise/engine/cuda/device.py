@@ -120,6 +120,17 @@ def captured(step: Callable[[], None], device: torch.device, shared: Captures | 
     return graph.replay
 
 
+def forget_peak(device: torch.device) -> None:
+    """Count the peak of the device's memory anew from what is allocated now."""
+    if on_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most that PyTorch had allocated there at once since `forget_peak`; None where it does not count."""
+    return torch.cuda.max_memory_allocated(device) if on_gpu(device) else None
+
+
 def out_of_memory(error: torch.cuda.OutOfMemoryError) -> TritwiseError:
     """The same in words of this library."""
     return TritwiseError("the model and its cache do not fit into the GPU's memory", why=str(error),

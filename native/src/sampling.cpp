@@ -140,9 +140,9 @@ const float* adjusted(const SamplingSettings& settings, const SamplingContext& c
     return s.row.data();
 }
 
-// Rising with the logit: the bits of a float as a number, the upper twelve of them; -0 as 0.
+// Rising with the logit: the bits of a float as a number, the upper twelve of them.
 inline std::uint32_t coarse(float logit) {
-    const auto bits = std::bit_cast<std::uint32_t>(logit + 0.0f);
+    const auto bits = std::bit_cast<std::uint32_t>(logit);
     return (bits >> 31 ? ~bits : bits | std::uint32_t{1} << 31) >> 20;
 }
 
@@ -174,6 +174,7 @@ void first_tokens(const float* row, std::int64_t n, std::int64_t k, Scratch& s) 
         for (std::int64_t i = 0; i < n; ++i) ++s.counts[coarse(row[i])];
         std::uint32_t least = 4095;
         for (std::int64_t count = s.counts[least]; count < k && least > 0; count += s.counts[least]) --least;
+        if (least == coarse(0.0f)) --least;  // -0 equals 0, and its bits are below
         for (std::int64_t i = 0; i < n; ++i)
             if (coarse(row[i]) >= least && row[i] > minus_infinity)
                 first.push_back({row[i], static_cast<std::int32_t>(i), 0});

@@ -191,9 +191,8 @@ def quantise_weights(weights: list[Tensor], linear_type: str,
 
 
 def _warps(block: int) -> int:
-    # A thread has 32 values of a row up to 8192, and 16 of 16384, where `_norm_backward` would not fit in registers
-    # with 32. Beyond that it spills.
-    return max(1, block // 1024) if block < 16384 else 32
+    # 32 values of a row a thread: what `_norm_backward` keeps of them fits in registers, where 32 warps would spill.
+    return min(16, max(1, block // 1024))
 
 
 def quantise_tokens(x: Tensor, gain: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor, Tensor | None]:

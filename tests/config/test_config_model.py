@@ -85,6 +85,18 @@ def test_what_is_written_is_read_back_and_opens_in_transformers(model_type, line
     assert theirs.head_dim == 8 if model_type == "llama" else theirs.hidden_size // theirs.num_attention_heads == 8
 
 
+def test_the_order_of_gaps_is_written_where_it_is_not_the_usual_one(tmp_path):
+    config = ModelConfig(**TINY, model_type="llama", linear_type="dense")
+    assert config.fim_order == "psm"
+    assert "fim_order" not in config.to_hf(dtype="float32")
+    written = config.with_changes(fim_order="spm").to_hf(dtype="float32")
+    assert ModelConfig.from_hf(json.loads(json.dumps(written))).fim_order == "spm"
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    assert LlamaConfig.from_pretrained(tmp_path).fim_order == "spm"
+    with pytest.raises(TritwiseError, match="fim_order"):
+        ModelConfig.from_hf(written | {"fim_order": "mps"})
+
+
 @pytest.mark.parametrize("model_type", ["bitnet", "llama"])
 def test_keys_left_out_of_a_config_json_mean_what_transformers_takes_for_them(model_type):
     theirs = transformers_config(model_type)

@@ -78,6 +78,16 @@ def test_a_recipe_fills_in_the_vocabulary_and_the_context(tmp_path):
     assert (config.model_type, config.linear_type) == ("bitnet", "ternary")
 
 
+@pytest.mark.parametrize(("fim", "order"), [
+    ("", "psm"), ("spm_rate = 0.5", "psm"), ("spm_rate = 0.6", "spm"), ("rate = 0.0, spm_rate = 1.0", "psm"),
+])
+def test_gaps_are_asked_for_in_the_order_of_most_turned_documents(tmp_path, fim, order):
+    text = TINY.replace("[tokenizer]", f"fim = {{ {fim} }}\n[tokenizer]")
+    assert load_recipe(write(tmp_path, text)).model_config_of("ternary").fim_order == order
+    own = text.replace("hidden_size = 64", 'hidden_size = 64\nfim_order = "psm"')
+    assert load_recipe(write(tmp_path, own)).model_config_of("ternary").fim_order == "psm"
+
+
 @pytest.mark.parametrize(("old", "new", "reason"), [
     ("steps = 4", "step = 4", r"train\.step: this key is unknown"),
     ("hidden_size = 64", "hidden_sise = 64", "hidden_sise"),

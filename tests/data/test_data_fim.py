@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritwise import TritwiseError
-from tritwise.config import FimSettings
+from tritwise.config import FimSettings, ModelConfig
 from tritwise.config.tokens import KNOWN_FIM_TOKENS, SPECIAL_TOKENS
 from tritwise.data import Encoder, train_tokenizer
 from tritwise.data.fim import (
@@ -21,6 +21,7 @@ from tritwise.data.fim import (
     turn,
 )
 from tritwise.data.tokenizer import empty_tokenizer
+from tritwise.engine.text import TextCodec
 
 END, FIM = 0, FimIds(1, 2, 3)
 TEXTS = st.text(alphabet="ab \n", min_size=1, max_size=200)
@@ -110,6 +111,16 @@ def test_psm_and_spm_put_the_three_parts_where_the_papers_do(encoder):
     assert encoded(Turned("def ", "\n", "f(a)"), encoder) == [1, *prefix, 2, *suffix, 3, *middle, 0]
     assert encoded(Turned("def ", "\n", "f(a)", spm=True), encoder) == [1, 2, *suffix, 3, *prefix, *middle, 0]
     assert encoded(Plain("def "), encoder) == [*prefix, 0]
+
+
+@pytest.mark.parametrize("order", ["psm", "spm"])
+def test_the_engine_asks_for_a_gap_with_the_ids_that_training_put_before_one(encoder, order):
+    turned = Turned("def f(", "\n    pass\n", "a):", spm=order == "spm")
+    config = ModelConfig(vocab_size=300, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                         num_attention_heads=1, fim_order=order)
+    codec = TextCodec(encoder.tokenizer, config)
+    asked = codec.infill(turned.prefix, turned.suffix)[len(codec.before):]
+    assert encoded(turned, encoder) == [*asked, *codec.encode(turned.middle), END]
 
 
 @given(st.one_of(TEXTS, st.text(min_size=1)), st.sampled_from([0, 0.5, 1]), st.sampled_from([0, 0.5, 1]),

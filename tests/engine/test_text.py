@@ -103,6 +103,13 @@ def test_infill_places_the_control_tokens_by_id_in_psm_order():
     assert CODEC.infill("ab", FIM_HOLE) == [end, begin, *plain("ab").ids, hole, *plain(FIM_HOLE).ids, finish]
 
 
+def test_a_model_of_the_other_order_is_asked_with_suffix_first_and_the_prefix_before_the_gap():
+    end, begin, hole, finish = (TOKENIZER.token_to_id(t) for t in (END_OF_TEXT, FIM_BEGIN, FIM_HOLE, FIM_END))
+    plain = TOKENIZER.encode
+    codec = TextCodec(TOKENIZER, tiny_config(fim_order="spm"))
+    assert codec.infill("ab", "cd e") == [end, begin, hole, *plain("cd e").ids, finish, *plain("ab").ids]
+
+
 def test_infill_without_its_tokens_is_a_clear_error():
     codec = TextCodec(byte_level_tokenizer(special_tokens=(END_OF_TEXT,)), tiny_config())
     with pytest.raises(TritwiseError, match="cannot fill in the middle"):

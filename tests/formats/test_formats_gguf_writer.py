@@ -173,6 +173,15 @@ def test_rope_scaling_comes_back(tmp_path, make_tensors, scaling, arch):
     assert open_model(tmp_path / "m.gguf").config.rope_scaling == config.rope_scaling
 
 
+def test_the_order_of_gaps_comes_back(tmp_path, make_tensors):
+    for order, stored in (("psm", None), ("spm", "spm")):
+        config, tensors = model(make_tensors, fim_order=order)
+        write_gguf(tmp_path / "m.gguf", config, tensors.__getitem__)
+        assert open_model(tmp_path / "m.gguf").config.fim_order == order
+        field = gguf.GGUFReader(tmp_path / "m.gguf").get_field("tritwise.fim_order")
+        assert (None if field is None else field.contents()) == stored
+
+
 def test_llama3_scaling_is_a_tensor_of_divisors(tmp_path, make_tensors):
     scaling = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                "original_max_position_embeddings": 8192}

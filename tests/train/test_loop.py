@@ -220,6 +220,15 @@ def test_a_directory_of_another_run_is_refused(corpus, whole, tmp_path):
         train(recipe_of(corpus[0], steps=13), "ternary", corpus[1], tmp_path / "copy", threads=1)
 
 
+def test_how_gaps_are_asked_for_is_kept_and_makes_no_other_run(corpus, tmp_path):
+    recipe = recipe_of(corpus[0], steps=2)
+    train(recipe, "ternary", corpus[1], tmp_path, threads=1, stop_after=1)
+    changed = recipe.model_copy(update={"model": recipe.model | {"fim_order": "spm"}})
+    train(changed, "ternary", corpus[1], tmp_path, threads=1)
+    config, _ = load_checkpoint_model(tmp_path)
+    assert config.fim_order == "spm"
+
+
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(corpus, whole, tmp_path):
     run = tmp_path / "copy"
     shutil.copytree(whole, run)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tritwise.common.errors import TritwiseError
 from tritwise.config.published import LINEAR_RMS_NORM_EPS, MOE_TYPES, model_values
 from tritwise.config.rope import LARGEST_FLOAT, SMALLEST_FLOAT, RopeScaling, Rotary, filled, rotary, stretched
+from tritwise.config.tokens import FimOrder
 
 # Sizes are 32-bit numbers in the engine, and floats single precision.
 MOST = 2**31 - 1
@@ -65,6 +66,9 @@ class ModelConfig(BaseModel):
     (1e-6 when left out; None without it), so that no two linears share a quantised input. It comes in addition to the
     norms of the block. In config.json both stand in `quantization_config`, the latter as `rms_norm_eps`.
 
+    `fim_order` is the order in which prefix and suffix stand when the model is asked for the text between them; "psm"
+    unless the configuration says otherwise.
+
     `scale_dtype` is what the scale of a quantised weight is rounded to, in training and wherever latent weights are
     quantised, so that a file which keeps scales in that type is the trained model to the bit.
     """
@@ -98,6 +102,7 @@ class ModelConfig(BaseModel):
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     pad_token_id: int | None = None
+    fim_order: FimOrder = "psm"
     quantization_config: QuantizationConfig | None = None
 
     @model_validator(mode="before")
@@ -303,6 +308,8 @@ class ModelConfig(BaseModel):
         written = self.model_dump(mode="json", exclude_none=True)
         if self.scale_dtype == "float32":
             del written["scale_dtype"]
+        if self.fim_order == "psm":
+            del written["fim_order"]
         del written["use_rms_norm"]
         eps = written.pop("linear_rms_norm_eps", LINEAR_RMS_NORM_EPS)
         if self.quantization_config is not None:

@@ -158,6 +158,8 @@ class Recipe(CorpusRecipe):
         defaults = {"vocab_size": self.tokenizer.vocab_size,
                     "max_position_embeddings": self.train.sequence_length}
         fixed = {"model_type": chosen.model_type, "linear_type": chosen.linear_type}
+        if self.data.fim.rate > 0 and self.data.fim.spm_rate > 0.5:
+            defaults["fim_order"] = "spm"
         if chosen.linear_type != "dense":
             defaults["scale_dtype"] = self.train.scale_dtype
         clash = sorted(set(self.model) & set(fixed))

@@ -1,6 +1,7 @@
 """The special tokens of the tokenizers we train, and the names other code models use for the same roles."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 END_OF_TEXT = "<|end_of_text|>"
 FIM_BEGIN = "<|fim_begin|>"
@@ -12,8 +13,12 @@ PAD = "<|pad|>"
 SPECIAL_TOKENS = (END_OF_TEXT, FIM_BEGIN, FIM_HOLE, FIM_END, PAD)
 
 
+# What a model was trained to fill gaps in: prefix, suffix, middle, or suffix, prefix, middle.
+FimOrder = Literal["psm", "spm"]
+
+
 class FimTokens(NamedTuple):
-    """Token texts of prefix-suffix-middle order: begin, prefix, hole, suffix, end, middle."""
+    """Token texts of the roles; `fim_prompt` says where each stands."""
 
     begin: str
     hole: str
@@ -26,3 +31,15 @@ KNOWN_FIM_TOKENS = (
     FimTokens("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
     FimTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
 )
+
+
+def fim_prompt(order: FimOrder, begin: int, hole: int, end: int, prefix: Sequence[int],
+               suffix: Sequence[int]) -> tuple[Sequence[int], ...]:
+    """The ids behind which the middle follows, in parts.
+
+        psm    begin prefix hole suffix end          (arXiv 2401.14196, section 3.1.2)
+        spm    begin hole suffix end prefix          the second variant of arXiv 2207.14255; StarCoder's, too
+    """
+    if order == "spm":
+        return (begin, hole), suffix, (end,), prefix
+    return (begin,), prefix, (hole,), suffix, (end,)

@@ -9,9 +9,10 @@ training document begins either with text or with <|fim_begin|>, exactly as prom
 text or a middle ever leads to is <|end_of_text|>. (Running text straight into <|fim_begin|> would teach the model to
 break off a completion with it.) Plain pieces that follow one another are one text with nothing between.
 
-    PSM    begin prefix hole suffix end middle        what the engine's prompts for a gap are
+    PSM    begin prefix hole suffix end middle
     SPM    begin hole suffix end prefix middle        the second variant of arXiv 2207.14255; StarCoder's, too
 
+A model's prompts for a gap are in the order that most of its documents were turned to (`ModelConfig.fim_order`).
 Cuts lie between characters, and each part is encoded alone, as in prompts; so `restore` gives back every byte.
 """
 
@@ -25,7 +26,7 @@ from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import FimSettings
-from tritwise.config.tokens import KNOWN_FIM_TOKENS
+from tritwise.config.tokens import KNOWN_FIM_TOKENS, fim_prompt
 
 
 class FimIds(NamedTuple):
@@ -71,9 +72,8 @@ def document_ids(document: Plain | Turned, encoded: Sequence[NDArray[np.integer]
     if isinstance(document, Plain):
         return np.concatenate([encoded[0], [end_of_text]]).astype(np.int64)
     prefix, suffix, middle = encoded
-    order = (([fim.begin, fim.hole], suffix, [fim.end], prefix, middle) if document.spm
-             else ([fim.begin], prefix, [fim.hole], suffix, [fim.end], middle))
-    return np.concatenate([*order, [end_of_text]]).astype(np.int64)
+    prompt = fim_prompt("spm" if document.spm else "psm", *fim, prefix, suffix)
+    return np.concatenate([*prompt, middle, [end_of_text]]).astype(np.int64)
 
 
 def restore(ids: Sequence[int] | NDArray[np.integer], end_of_text: int, fim: FimIds | None,

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
-from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS
+from tritwise.config.tokens import END_OF_TEXT, KNOWN_FIM_TOKENS, fim_prompt
 from tritwise.formats.tokenizer_files import around_texts, parse_tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -37,6 +37,7 @@ class TextCodec:
         starts = [*self.before, config.bos_token_id, end, *config.eos_token_ids]
         self.start_id: int | None = next((id_ for id_ in starts if id_ is not None), None)
         self._fim: tuple[int, int, int] | None = None
+        self._fim_order = config.fim_order
         controls = {END_OF_TEXT} if end is not None else set()
         for names in KNOWN_FIM_TOKENS:
             ids = [tokenizer.token_to_id(name) for name in names]
@@ -77,7 +78,7 @@ class TextCodec:
         return [*(self.before or start), *self.encode(text)]
 
     def infill(self, prefix: str, suffix: str) -> list[int]:
-        """Ids that ask for the text between: before, begin, prefix, hole, suffix, end (prefix-suffix-middle order).
+        """Ids that ask for the text between, in the order of the model's configuration (`fim_prompt`).
 
         Raises TritwiseError when the tokenizer has none of the known sets of fill-in-the-middle tokens.
         """
@@ -86,8 +87,8 @@ class TextCodec:
             raise TritwiseError("this model cannot fill in the middle",
                                 why=f"its tokenizer has none of these token sets: {known}",
                                 fix="give a prompt alone, or use a model trained with fill-in-the-middle")
-        begin, hole, end = self._fim
-        return [*self.before, begin, *self.encode(prefix), hole, *self.encode(suffix), end]
+        parts = fim_prompt(self._fim_order, *self._fim, self.encode(prefix), self.encode(suffix))
+        return [*self.before, *chain.from_iterable(parts)]
 
 
 class Detokenizer:

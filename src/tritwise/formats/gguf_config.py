@@ -13,7 +13,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig, QuantizationConfig
 from tritwise.config.rope import RopeScaling, rope_divisors
 from tritwise.formats.gguf_file import GGUFFile, shown, text_of
-from tritwise.formats.gguf_names import ARCHITECTURES, ROPE_FREQS, Architecture, gguf_name
+from tritwise.formats.gguf_names import ARCHITECTURES, FIM_ORDER, ROPE_FREQS, Architecture, gguf_name
 from tritwise.formats.gguf_types import GGUF_TYPES
 from tritwise.formats.gguf_values import PLAIN_TYPES, TERNARY_TYPES, floats
 
@@ -77,6 +77,7 @@ def model_config(file: GGUFFile) -> ModelConfig:
         "rms_norm_eps": settings.number("attention.layer_norm_rms_epsilon"),
         "rope_theta": theta, "rope_scaling": scaling,
         "tie_word_embeddings": _HEAD not in file.tensors,
+        "fim_order": text_of(file.metadata, FIM_ORDER),
         "quantization_config": QuantizationConfig(linear_class="autobitlinear") if ternary else None,
     } | _token_ids(file, vocabulary), source=str(file.path))
 

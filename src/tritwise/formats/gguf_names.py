@@ -34,6 +34,8 @@ _BLOCK = {
     "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_sub_norm": "mlp.ffn_sub_norm", "ffn_down": "mlp.down_proj",
 }
+# Where "spm" stands for a model that fills gaps in that order. GGUF has no key for it, and other programs ignore ours.
+FIM_ORDER = "tritwise.fim_order"
 # Divisors of the rotary frequencies, float32 [head_dim / 2]: what llama3's rope scaling becomes there.
 ROPE_FREQS = "rope_freqs.weight"
 _Q_OR_K = re.compile(r"model\.layers\.\d+\.self_attn\.([qk])_proj\.weight")

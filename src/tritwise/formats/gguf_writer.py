@@ -26,7 +26,7 @@ from tritwise.common.errors import TritwiseError
 from tritwise.config import ModelConfig
 from tritwise.config.rope import rope_divisors
 from tritwise.formats.gguf_container import GGUFEntry, write_container
-from tritwise.formats.gguf_names import ARCHITECTURES, ROPE_FREQS, gguf_name, q_or_k
+from tritwise.formats.gguf_names import ARCHITECTURES, FIM_ORDER, ROPE_FREQS, gguf_name, q_or_k
 from tritwise.formats.gguf_packing import TYPE_NUMBERS, pack_floats, pack_ternary
 from tritwise.formats.gguf_types import GGUF_TYPES, tensor_bytes
 from tritwise.formats.gguf_vocabulary import control_tokens, tokenizer_metadata, whole_tokenizer
@@ -100,6 +100,8 @@ def _metadata(config: ModelConfig, architecture: str, ternary_type: str, float_t
     values: dict[str, Any] = {"general.architecture": architecture, "general.quantization_version": 2}
     if most is not None:
         values["general.file_type"] = _FILE_TYPES[most]
+    if config.fim_order != "psm":
+        values[FIM_ORDER] = config.fim_order
     settings = {
         "vocab_size": config.vocab_size, "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size, "block_count": config.num_hidden_layers,

@@ -64,8 +64,9 @@ def stages_of(recipe: Recipe, out: Path) -> list[Stage]:
         "judges": [_file_key(path) for path in _judges(recipe)],
     } | tokenizer_file, version=VERSIONS["data"], resumable=True)]
     for variant in variants:
-        # What decides the numbers; how often a checkpoint is written does not.
-        settings = {"seed": recipe.seed, "model": recipe.model_config_of(variant).model_dump(mode="json"),
+        # What decides the numbers; how often a checkpoint is written and how gaps are asked for does not.
+        model = recipe.model_config_of(variant).model_dump(mode="json", exclude={"fim_order"})
+        settings = {"seed": recipe.seed, "model": model,
                     "train": recipe.train.model_dump(mode="json", exclude={"checkpoint_every"}),
                     "schedule": recipe.variants[variant].schedule.model_dump(mode="json")}
         if (start := recipe.variants[variant].start) is not None:

@@ -53,7 +53,7 @@ def run_key(recipe: Recipe, variant: str, tokenizer_hash: str) -> str:
     facts = ({} if start is None else {"start": start_key(Path(start))}) | {
         "seed": recipe.seed,
         "train": recipe.train.model_dump(mode="json", exclude=without),
-        "model": model.model_dump(mode="json"),
+        "model": model.model_dump(mode="json", exclude={"fim_order"}),
         "schedule": recipe.variants[variant].schedule.model_dump(mode="json"),
         "tokenizer": tokenizer_hash,
     }

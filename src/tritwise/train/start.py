@@ -44,5 +44,5 @@ def load_weights(model: Decoder, path: Path) -> None:
 def start_key(path: Path) -> str:
     """A hash of the model's files, part of what a training is keyed by."""
     opened = open_model(path)
-    return sha256_bytes(canonical_json([opened.config.model_dump(mode="json"),
+    return sha256_bytes(canonical_json([opened.config.model_dump(mode="json", exclude={"fim_order"}),
                                         [sha256_file(file) for file in opened.files]]).encode())

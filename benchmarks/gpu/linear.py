@@ -8,6 +8,10 @@ Data is random, never zero (zeros draw less power and clock higher). Weights are
 cache. Launches are captured in a CUDA graph and timed by events, so that Python is not in the time. Each kernel's
 result is compared with the torch twin before it is timed. `bandwidth`: bytes of weights, codes and result a second by
 those of a large copy. `int8`: operations a second by the best of torch._int_mm. `bf16`: cuBLAS's time by ours.
+
+Peers in the same run, on rotated weights too: gemlite where it can be imported, and microsoft/BitNet's kernel with
+--microsoft (peers.py says how they are made). gemlite takes floats: its time is compared with ours of quantisation and
+product. What a peer does not have, or had no time for, says so in its row.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from peers import NotMeasuredError, Peer, differs, open_peers
 
 from tritwise.common.errors import TritwiseError
 from tritwise.common.files import atomic_write_json
@@ -28,6 +33,7 @@ from tritwise.kernels.tiles import GEMV_TOKENS, TABLE, bucket, choose, default_t
 # (hidden, ffn, rows of q, k and v together). 2B4T: arXiv 2504.12285; 3B: BitNet b1.58; 7B, 13B, 70B: LLaMA and LLaMA 2.
 MODELS = {"2b4t": (2560, 6912, 3840), "3b": (3200, 8640, 9600), "7b": (4096, 11008, 12288),
           "13b": (5120, 13824, 15360), "70b": (8192, 28672, 10240)}
+SCALE = 0.01
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 1024, 4096)
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 # kernel: (bn, bm, bk, warps, stages); a table of what is worth trying, by what fits registers and shared memory.
@@ -114,7 +120,7 @@ def limits(clock: Clock, device: torch.device, size: int, side: int) -> dict[str
 def rotated(n: int, k: int, device: torch.device, rotation: int) -> list[Planar]:
     """As many random matrices as it takes to be `rotation` bytes together, at most 64."""
     count = max(1, min(64, -(-4 * rotation // (n * k))))
-    return [from_codes(torch.randint(-1, 2, (n, k), dtype=torch.int8, device=device), 0.01) for _ in range(count)]
+    return [from_codes(torch.randint(-1, 2, (n, k), dtype=torch.int8, device=device), SCALE) for _ in range(count)]
 
 
 def check(x: Quantised, weights: Planar, y: torch.Tensor, tile: Tile) -> None:
@@ -185,6 +191,46 @@ def tuned(clock: Clock, x: Quantised, matrices: list[Planar], default: Tile, dea
     return min(times, key=times.get) if times else default
 
 
+def timed_peers(clock: Clock, prepared: dict[Peer, tuple[list, torch.Tensor] | str], x: Quantised, hidden: torch.Tensor,
+                ours: dict[bool, float]) -> dict[str, dict | str]:
+    """Of each peer microseconds and their ratio to ours, with (True) or without quantisation; or why there are none."""
+    found: dict[str, dict | str] = {}
+    for peer, weights in prepared.items():
+        try:
+            if isinstance(weights, str):
+                raise NotMeasuredError(weights)
+            forms, codes = weights
+            calls = [peer.call(form, x, hidden) for form in forms]
+            begin = time.monotonic()
+            wrong = differs(calls[0](), codes, SCALE, x)
+            first = time.monotonic() - begin
+            if not wrong < 0.05:
+                raise NotMeasuredError(f"its result is {wrong:.1%} of the largest value away from the exact one")
+            seconds = clock.seconds(calls)
+        except NotMeasuredError as error:
+            found[peer.name] = f"not measured: {error}"
+            continue
+        found[peer.name] = {"us": seconds * 1e6, "over_ours": seconds / ours[peer.from_floats], "difference": wrong,
+                            "first_call_s": first}
+    return found
+
+
+def prepare_peers(peers: list[Peer], n: int, k: int, count: int, device: torch.device) -> dict:
+    """Their forms of `count` random matrices, and the codes of the first; or why they have none."""
+    prepared: dict[Peer, tuple[list, torch.Tensor] | str] = {}
+    for peer in peers:
+        forms, first = [], None
+        try:
+            for _ in range(count):
+                codes = torch.randint(-1, 2, (n, k), dtype=torch.int8, device=device)
+                first = codes if first is None else first
+                forms.append(peer.weights(codes, SCALE))
+            prepared[peer] = forms, first[:256].clone()
+        except NotMeasuredError as error:
+            prepared[peer] = str(error)
+    return prepared
+
+
 def measure(options: argparse.Namespace, device: torch.device) -> dict:
     """The whole run: limits, then rows until the time is over; what was not reached is named."""
     begin = time.monotonic()
@@ -196,6 +242,11 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict:
     found: dict = {"device": "dry run" if dry else torch.cuda.get_device_name(device), "torch": torch.__version__,
                    "limits": limits(clock, device, 1 << 12 if dry else 1 << 31, 32 if dry else 8192),
                    "rows": [], "not_reached": []}
+    peers, missing = open_peers(device, options.microsoft)
+    found["peers"] = [peer.name for peer in peers]
+    found["not_measured"] = missing
+    for name, why in missing.items():
+        print(f"{name} is not measured: {why}", flush=True)
     reached = ", ".join(f"{name} {value:.4g}" for name, value in found["limits"].items())
     print(f"{found['device']}: {reached}", flush=True)
     int8 = max(found["limits"]["int8_random_ops_s"], found["limits"]["int8_ternary_ops_s"])
@@ -215,6 +266,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict:
         matrices = rotated(n, k, device, 0 if dry else 4 * cache)
         dense_count = max(1, min(16, -(-4 * cache // (2 * n * k))))
         dense = [torch.randn(n, k, device=device).to(torch.bfloat16) for _ in range(dense_count)]
+        prepared = prepare_peers(peers, n, k, len(matrices), device)
         for position, m in enumerate(options.tokens):
             if time.monotonic() > share and time.monotonic() > deadline - 5:
                 found["not_reached"].append({"model": model, "layer": layer, "m": list(options.tokens[position:])})
@@ -236,11 +288,18 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict:
                    "bandwidth": moved / seconds / found["limits"]["copy_bytes_s"],
                    "int8": 2 * m * n * k / seconds / int8, "over_bf16": bf16 / seconds, "tile": asdict(tile),
                    "default": tile == default_tile(m, n, k4)}
+            if peers:
+                whole = clock.seconds([lambda w=w, h=hidden, tile=tile: linear(quantise(h), w, tile=tile)
+                                       for w in matrices])
+                row["quantise_and_product_us"] = whole * 1e6
+                row["peers"] = timed_peers(clock, prepared, x, x16, {False: seconds, True: whole})
             found["rows"].append(row)
             print(f"{model:>5} {layer:<8}{n:>6} x {k:<6} M {m:<5}{row['us']:>10.2f} us  bandwidth "
                   f"{row['bandwidth']:>6.1%}  int8 {row['int8']:>6.1%}  bf16 {row['bf16_us']:>9.2f} us = "
-                  f"{row['over_bf16']:.2f}x  {tile.kernel} {tile.bn}x{tile.bm}x{tile.bk} /{tile.splits}", flush=True)
-        del matrices, dense
+                  f"{row['over_bf16']:.2f}x  {tile.kernel} {tile.bn}x{tile.bm}x{tile.bk} /{tile.splits}"
+                  + "".join(f"  {name} {peer['us']:.2f} us = {peer['over_ours']:.2f}x"
+                            for name, peer in row.get("peers", {}).items() if isinstance(peer, dict)), flush=True)
+        del matrices, dense, prepared
     if options.tune:
         if not dry or options.table != TABLE:
             write_table(table, options.table)
@@ -256,6 +315,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=420, help="no new measurement begins after this time")
     parser.add_argument("--tune", action="store_true", help="time other tiles too, and write the best into the table")
     parser.add_argument("--table", type=Path, default=TABLE, help="the table that --tune extends")
+    parser.add_argument("--microsoft", type=Path, help="libbitnet.so of microsoft/BitNet's kernel")
     parser.add_argument("--json", type=Path, help="write all numbers there")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU, in Triton's interpreter")
     options = parser.parse_args()

@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-for folder in ("", "cpu", "data", "evidence"):
+for folder in ("", "cpu", "data", "evidence", "gpu"):
     sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / folder))

@@ -47,7 +47,8 @@ def read_lines(path: Path) -> list[Line]:
 def line_scores(model: Model, path: Path) -> dict[str, Any]:
     """How many lines a model writes exactly, with the likeliest token at each step and white space around them apart.
 
-    The text ends at the first line end. What does not fit the context is cut where it is furthest from the gap.
+    The text ends at the first line end behind the gap's beginning, which may lie inside a token (`heal`). What does not
+    fit the context is cut where it is furthest from the gap.
     """
     tasks = read_lines(path)
     exact = cut = 0
@@ -57,9 +58,8 @@ def line_scores(model: Model, path: Path) -> dict[str, Any]:
             part = tasks[at:at + _AT_ONCE]
             fitted = [fit_gap(model.codec, task.prefix, task.suffix, room) for task in part]
             cut += sum(texts != (task.prefix, task.suffix) for texts, task in zip(fitted, part, strict=True))
-            results = model.generate_batch([model.codec.infill(*texts) for texts in fitted], max_tokens=MAX_TOKENS,
-                                           stop="\n")
-            exact += sum(result.text.strip() == task.line.strip()
-                         for result, task in zip(results, part, strict=True))
+            streams = [model.stream_infill(*texts, max_tokens=MAX_TOKENS, stop="\n", heal=True) for texts in fitted]
+            exact += sum("".join(stream).strip() == task.line.strip()
+                         for stream, task in zip(streams, part, strict=True))
             bar.update(at + len(part), f"{exact} exact")
     return {"tasks": len(tasks), "exact": exact, "cut": cut, "max_tokens": MAX_TOKENS, "sha256": sha256_file(path)}

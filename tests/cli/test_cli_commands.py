@@ -108,6 +108,8 @@ def test_generate_fills_a_gap_when_a_suffix_is_given(tritwise, model_directory):
     child = tritwise("generate", model_directory, "--prompt", PROMPT, "--suffix", "    return c\n", "--max-tokens", 9)
     with load(model_directory) as model:
         assert child.stdout == model.infill(PROMPT, "    return c\n", max_tokens=9).text + "\n"
+        healed = tritwise("generate", model_directory, "--prompt", PROMPT + "\n ", "--heal", "--max-tokens", 9)
+        assert healed.stdout == model.generate(PROMPT + "\n ", max_tokens=9, heal=True).text + "\n"
 
 
 def test_generate_answers_a_chat_by_the_models_template(tritwise, model_directory, tmp_path):

@@ -20,8 +20,7 @@ class Example:
     max_tokens: int
 
 
-# What anyone would type first, not chosen by what comes of it. A text ends before the line end that is to be written:
-# with the indentation behind it, it is one token. So do gaps at the end of a line of a file.
+# What anyone would type first, not chosen by what comes of it.
 EXAMPLES = (
     Example("go on: a function by its name and docstring",
             'def read_lines(path):\n    """Return the lines of a text file."""', None, 40),
@@ -68,10 +67,10 @@ def write(model: Model, example: Example, **sampling: Any) -> Written:
     began = time.perf_counter()
     if example.suffix is None:
         prompt, suffix = fit_prompt(model.codec, example.prompt, room), None
-        result = model.generate(prompt, max_tokens=example.max_tokens, **sampling)
+        result = model.generate(prompt, max_tokens=example.max_tokens, heal=True, **sampling)
     else:
         prompt, suffix = fit_gap(model.codec, example.prompt, example.suffix, room)
-        result = model.infill(prompt, suffix, max_tokens=example.max_tokens, **sampling)
+        result = model.infill(prompt, suffix, max_tokens=example.max_tokens, heal=True, **sampling)
     left_out = len(example.prompt) + len(example.suffix or "") - len(prompt) - len(suffix or "")
     return Written(example.title, prompt, suffix, result.text, len(result.token_ids), result.prompt_tokens,
                    result.finish_reason, left_out, time.perf_counter() - began, result.prefill_tokens_per_second,

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tritwise.engine.backend import Backend, BackendInfo
 from tritwise.engine.chat import Chat, Messages
 from tritwise.engine.cpu import CpuBackend, release_unused_memory
 from tritwise.engine.drafters import DraftModel, NgramSpeculation, check_same_tokens
+from tritwise.engine.healing import Spelled, TokenTexts
 from tritwise.engine.sampling import Constraint, Sampling
 from tritwise.engine.scheduler import Scheduler
 from tritwise.engine.sequence import Completion, Generation, Scoring
@@ -202,31 +203,33 @@ class Model:
                  frequency_penalty: float = 0.0, presence_penalty: float = 0.0,
                  logit_bias: Mapping[int, float] | None = None, logprobs: int | None = None,
                  constraint: Constraint | None = None, stop: str | Iterable[str] = (),
-                 speculation: Speculation | str | None = AS_LOADED) -> Completion:
+                 speculation: Speculation | str | None = AS_LOADED, heal: bool = False) -> Completion:
         """The continuation of `prompt`.
 
         It ends at the model's end of text, before any of the `stop` strings, after `max_tokens`, or when the context
         is full. `temperature` 0 is greedy; `Sampling` describes the settings that choose tokens. `logprobs`: with each
         token its log-probability and those of so many likeliest ones. `constraint`: what may come at each step.
         `speculation`: as the model was loaded when not given, None for none, "ngram", or a `Speculation`; never changes
-        a token. The same prompt, settings and seed give the same tokens on every kernel, thread count, batch and
+        a token. `heal`: the prompt may end inside what the model knows as one token (`TokenTexts`); its last tokens
+        are then written anew, and are among the completion's ids, not in its text.
+        The same prompt, settings and seed give the same tokens on every kernel, thread count, batch and
         prefill chunk. Raises TritwiseError for settings out of range and for a prompt longer than the context.
         """
         return self.generate_batch(
             [prompt], max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed,
             repetition_penalty=repetition_penalty, frequency_penalty=frequency_penalty,
             presence_penalty=presence_penalty, logit_bias=logit_bias, logprobs=logprobs, constraint=constraint,
-            stop=stop, speculation=speculation)[0]
+            stop=stop, speculation=speculation, heal=heal)[0]
 
     def generate_batch(self, prompts: Iterable[Prompt], *, stop: str | Iterable[str] = (),
-                       **settings) -> list[Completion]:
+                       heal: bool = False, **settings) -> list[Completion]:
         """`generate` for several prompts at once, with the same settings; results in the order of the prompts."""
         stop = stop if isinstance(stop, str) else tuple(stop)  # an iterator would serve the first prompt alone
         prompts = list(prompts)
         if len(prompts) > 1 and settings.get("constraint") is not None:
             raise TritwiseError("a constraint cannot serve a batch", why="it follows the tokens of one text",
                                 fix="call stream for each prompt, with a constraint of its own")
-        works = [self._generation(self._prompt_ids(prompt), stop=stop, **settings) for prompt in prompts]
+        works = [self._generation(*self._request(prompt, heal), stop=stop, **settings) for prompt in prompts]
         for work in works:
             self._scheduler.submit(work)
         try:
@@ -237,9 +240,9 @@ class Model:
                 work.cancel()
         return [work.completion() for work in works]
 
-    def stream(self, prompt: Prompt, **settings) -> Stream:
+    def stream(self, prompt: Prompt, *, heal: bool = False, **settings) -> Stream:
         """`generate`, piece by piece: the joined pieces are the completion's text."""
-        return self._stream(self._prompt_ids(prompt), **settings)
+        return self._stream(*self._request(prompt, heal), **settings)
 
     def render_chat(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
         """The text that the model's chat template makes of `messages`, as transformers' `apply_chat_template` does.
@@ -269,13 +272,20 @@ class Model:
     def infill(self, prefix: str, suffix: str, **settings) -> Completion:
         """The text between `prefix` and `suffix`; settings as for `generate`.
 
+        `heal` matters more here: a gap begins wherever somebody writes.
         Raises TritwiseError when the tokenizer has no fill-in-the-middle tokens that we know.
         """
-        return self.generate(self.codec.infill(prefix, suffix), **settings)
+        with self.stream_infill(prefix, suffix, **settings) as stream:
+            for _ in stream:
+                pass
+            return stream.completion
 
-    def stream_infill(self, prefix: str, suffix: str, **settings) -> Stream:
+    def stream_infill(self, prefix: str, suffix: str, *, heal: bool = False, **settings) -> Stream:
         """`infill`, piece by piece."""
-        return self._stream(self.codec.infill(prefix, suffix), **settings)
+        if not heal:
+            return self._stream(self.codec.infill(prefix, suffix), **settings)
+        kept, spelled = self._token_texts.split(self.codec.encode(prefix), keep=0)
+        return self._stream(self.codec.infill(kept, suffix), spelled, **settings)
 
     def close(self) -> None:
         """Give the memory back. What is still running on another thread ends with an error."""
@@ -292,19 +302,25 @@ class Model:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(self, ids: list[int], **settings) -> Stream:
-        generation = self._generation(ids, **settings)
+    def _stream(self, ids: list[int], spelled: str | None = None, **settings) -> Stream:
+        generation = self._generation(ids, spelled, **settings)
         self._scheduler.submit(generation)
         return Stream(self, generation)
 
     def _advance(self, work: Work) -> None:
         self._scheduler.advance(work)
 
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
-        return self.codec.document(prompt) if isinstance(prompt, str) else list(prompt)
+    @cached_property
+    def _token_texts(self) -> TokenTexts:
+        return TokenTexts(self.codec.tokenizer, self.codec.control_ids)
 
-    def _generation(self, ids: list[int], *, max_tokens: int = 128, stop: str | Iterable[str] = (),
-                    logprobs: int | None = None, constraint: Constraint | None = None,
+    def _request(self, prompt: Prompt, heal: bool) -> tuple[list[int], str | None]:
+        """A prompt's ids, and the text that the first tokens have to spell; None where the prompt is as it is."""
+        ids = self.codec.document(prompt) if isinstance(prompt, str) else list(prompt)
+        return self._token_texts.split(ids) if heal else (ids, None)
+
+    def _generation(self, ids: list[int], spelled: str | None = None, *, max_tokens: int = 128,
+                    stop: str | Iterable[str] = (), logprobs: int | None = None, constraint: Constraint | None = None,
                     logit_bias: Mapping[int, float] | None = None, speculation: Speculation | str | None = AS_LOADED,
                     end_ids: frozenset[int] | None = None, **sampling) -> Generation:
         if max_tokens < 1:
@@ -319,12 +335,18 @@ class Model:
         if how.logit_bias and how.logit_bias[-1][0] >= vocab:
             raise TritwiseError(f"logit_bias names token {how.logit_bias[-1][0]}",
                                 why=f"the model has {vocab} tokens, ids from 0 on")
+        behind: tuple[int, ...] = ()
+        if spelled is not None and constraint is not None:
+            raise TritwiseError("heal and a constraint do not go together",
+                                why="each decides what the first tokens may be")
+        if spelled:
+            constraint, behind = Spelled(self._token_texts, spelled), (self._token_texts.anchor,)
         guess = self._speculation_for(speculation)
         return Generation(self._checked(ids), sampling=how, max_tokens=max_tokens,
                           end_ids=self._end_ids if end_ids is None else end_ids, context=self.context,
                           tokenizer=self.tokenizer, stops=stops, constraint=constraint, logprobs=logprobs,
                           open_speculator=None if guess is None else partial(guess.open, how),
-                          finished=None if guess is None else guess.finished)
+                          finished=None if guess is None else guess.finished, behind=behind, hidden=len(spelled or ""))
 
     def _speculation_for(self, wanted: Speculation | str | None) -> Speculation | None:
         if wanted == AS_LOADED:

@@ -119,12 +119,16 @@ class Sequence(ABC):
 
 
 class Generation(Sequence):
-    """A prompt that grows token by token until it ends; its text comes out in `pieces`."""
+    """A prompt that grows token by token until it ends; its text comes out in `pieces`.
+
+    The text is that which the tokens add to the ids `behind`, without its first `hidden` characters.
+    """
 
     def __init__(self, prompt: list[int], *, sampling: Sampling, max_tokens: int, end_ids: frozenset[int],
                  context: int, tokenizer: Tokenizer | None, stops: StopStrings, constraint: Constraint | None = None,
                  logprobs: int | None = None, open_speculator: Callable[[], Speculator | None] | None = None,
-                 finished: Callable[[list[int]], None] | None = None) -> None:
+                 finished: Callable[[list[int]], None] | None = None, behind: Iterable[int] = (),
+                 hidden: int = 0) -> None:
         super().__init__(list(prompt))
         self.prompt_tokens = len(prompt)
         self.pieces: list[str] = []
@@ -140,8 +144,8 @@ class Generation(Sequence):
         self._came: list[int] = []
         # The last token needs no place in the cache: nothing is asked after it.
         self._limit = min(self.prompt_tokens + max_tokens, context + 1)
-        self._detokenizer = None if tokenizer is None else Detokenizer(tokenizer)
-        self._stops = stops
+        self._detokenizer = None if tokenizer is None else Detokenizer(tokenizer, behind)
+        self._stops, self._hidden = stops, hidden
         self._reason: str | None = None
         self._asked = time.perf_counter()
         self._started: float | None = None
@@ -218,7 +222,7 @@ class Generation(Sequence):
         if self._history is not None:
             self._history.append(token)
         if self._detokenizer is not None:
-            self._show(self._stops.push(self._detokenizer.push(token)))
+            self._show(self._stops.push(self._seen(self._detokenizer.push(token))))
         if self._stops.hit:
             self._reason = "stop"
         elif len(self.ids) >= self._limit:
@@ -230,7 +234,7 @@ class Generation(Sequence):
 
     def end(self) -> None:
         if self._detokenizer is not None and not self._stops.hit:
-            self._show(self._stops.push(self._detokenizer.finish()))
+            self._show(self._stops.push(self._seen(self._detokenizer.finish())))
             if self._stops.hit:
                 self._reason = "stop"
             else:
@@ -258,6 +262,11 @@ class Generation(Sequence):
                           self._first - self._asked if self._first else None, prefill, decode,
                           None if self._logprobs is None else tuple(self._logprobs[:len(sampled)]),
                           self._proposed, self._accepted, self.shared)
+
+    def _seen(self, piece: str) -> str:
+        left = self._hidden
+        self._hidden = max(0, left - len(piece))
+        return piece[left:]
 
     def _show(self, text: str) -> None:
         if text:

@@ -25,7 +25,7 @@ def load_tokenizer(content: str, source: Path) -> Tokenizer:
 class TextCodec:
     """A tokenizer with the model's control tokens, which are placed by id and never come from user text.
 
-    `before` and `behind` are the ids around every text (`around_texts`).
+    `before` and `behind` are the ids around every text (`around_texts`), `control_ids` those of its control tokens.
     `start_id` is what a text begins with, or the id that can stand there; None when the model has none.
     """
 
@@ -44,13 +44,13 @@ class TextCodec:
             controls |= {name for name, id_ in zip(names, ids, strict=True) if id_ is not None}
             if self._fim is None and None not in ids:
                 self._fim = tuple(ids)
-        self._control_ids = {tokenizer.token_to_id(name) for name in controls}
+        self.control_ids = {tokenizer.token_to_id(name) for name in controls}
         self._control_pattern = re.compile("|".join(map(re.escape, sorted(controls))) or r"(?!)")
 
     def encode(self, text: str) -> list[int]:
         """Ids of user text alone, without a beginning; a control token spelled out in it stays text."""
         ids = self._ids(text)
-        if self._control_ids.isdisjoint(ids):
+        if self.control_ids.isdisjoint(ids):
             return ids
         # Some tokenizers do not mark their control tokens as special; cut inside each, and none can be recognised.
         cuts = [0, *(match.start() + 1 for match in self._control_pattern.finditer(text)), len(text)]
@@ -77,8 +77,10 @@ class TextCodec:
         start = [] if self.start_id is None else [self.start_id]
         return [*(self.before or start), *self.encode(text)]
 
-    def infill(self, prefix: str, suffix: str) -> list[int]:
+    def infill(self, prefix: str | Sequence[int], suffix: str) -> list[int]:
         """Ids that ask for the text between, in the order of the model's configuration (`fim_prompt`).
+
+        `prefix` may be its ids.
 
         Raises TritwiseError when the tokenizer has none of the known sets of fill-in-the-middle tokens.
         """
@@ -87,22 +89,24 @@ class TextCodec:
             raise TritwiseError("this model cannot fill in the middle",
                                 why=f"its tokenizer has none of these token sets: {known}",
                                 fix="give a prompt alone, or use a model trained with fill-in-the-middle")
-        parts = fim_prompt(self._fim_order, *self._fim, self.encode(prefix), self.encode(suffix))
+        parts = fim_prompt(self._fim_order, *self._fim, self.encode(prefix) if isinstance(prefix, str) else prefix,
+                           self.encode(suffix))
         return [*self.before, *chain.from_iterable(parts)]
 
 
 class Detokenizer:
-    """Turns ids into text as they come: the pieces joined are `tokenizer.decode` of all ids.
+    """Turns ids into text as they come: the pieces joined are `tokenizer.decode` of all ids, or of what they add to ids
+    that stand before.
 
     A byte-level token may hold a part of a UTF-8 character; such a tail decodes to U+FFFD and is held back until
     the rest comes or `finish` says that none will. Only a short window of ids is decoded for each token.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, behind: Iterable[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._window: list[int] = []   # ids from one emitted piece back: decoders may look at what stood before
-        self._known = 0                # ids of the window whose text is out
-        self._known_text = ""
+        self._window = list(behind)        # ids from one emitted piece back: decoders may look at what stood before
+        self._known = len(self._window)    # ids of the window whose text is out
+        self._known_text = tokenizer.decode(self._window) if self._window else ""
 
     def push(self, token: int) -> str:
         """The text that this token completes, possibly none."""

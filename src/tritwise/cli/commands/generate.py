@@ -11,9 +11,10 @@ from tritwise.engine import Completion, Model, load
 
 
 def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = None, system: Text | None = None,
-             suffix: Text | None = None, max_tokens: int = 128, sampling: SamplingOptions = NO_SAMPLING,
-             speculate: str | None = None, backend: str = "cpu", threads: int | None = None,
-             kernel: str | None = None, head: str | None = None, context: int | None = None, cache_type: str = "f16",
+             suffix: Text | None = None, heal: bool = False, max_tokens: int = 128,
+             sampling: SamplingOptions = NO_SAMPLING, speculate: str | None = None, backend: str = "cpu",
+             threads: int | None = None, kernel: str | None = None, head: str | None = None,
+             context: int | None = None, cache_type: str = "f16",
              rope_scaling: RopeScalingName | None = None, rope_scale: float | None = None) -> None:
     """Complete a prompt, fill the gap between --prompt and --suffix, or answer --chat.
 
@@ -31,6 +32,8 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
         What stands before a chat.
     suffix
         Text behind the gap that is to be filled.
+    heal
+        The prompt may end inside a token.
     max_tokens
         The most tokens to write.
     speculate
@@ -52,7 +55,7 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
     rope_scale
         By how much; as far as --context when not given.
     """
-    _check(prompt, chat, system, suffix)
+    _check(prompt, chat, system, suffix, heal)
     text = prompt if chat is None else chat
     text = sys.stdin.read() if text == "-" else text
     settings = {"max_tokens": max_tokens} | sampling.settings()
@@ -63,9 +66,9 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
             messages = [] if system is None else [{"role": "system", "content": system}]
             stream = opened.stream_chat([*messages, {"role": "user", "content": text}], **settings)
         elif suffix is not None:
-            stream = opened.stream_infill(text, suffix, **settings)
+            stream = opened.stream_infill(text, suffix, heal=heal, **settings)
         else:
-            stream = opened.stream(text, **settings)
+            stream = opened.stream(text, heal=heal, **settings)
         with stream:
             for piece in stream:
                 print(piece, end="", flush=True)
@@ -73,7 +76,7 @@ def generate(model: Path, /, *, prompt: Text | None = None, chat: Text | None = 
             print(statistics(opened, stream.completion), file=sys.stderr)
 
 
-def _check(prompt: str | None, chat: str | None, system: str | None, suffix: str | None) -> None:
+def _check(prompt: str | None, chat: str | None, system: str | None, suffix: str | None, heal: bool) -> None:
     if (prompt is None) == (chat is None):
         raise TritwiseError("there is nothing to continue" if chat is None else "there are a prompt and a chat",
                             why="either --prompt or --chat is needed", fix="--prompt 'def add(a, b):'")
@@ -81,6 +84,8 @@ def _check(prompt: str | None, chat: str | None, system: str | None, suffix: str
         raise TritwiseError("--system needs --chat", why="it is the first message of a chat")
     if chat is not None and suffix is not None:
         raise TritwiseError("--suffix needs --prompt", why="a chat has no gap to fill")
+    if chat is not None and heal:
+        raise TritwiseError("--heal needs --prompt", why="a chat's template ends with whole tokens")
 
 
 def statistics(model: Model, result: Completion) -> str:

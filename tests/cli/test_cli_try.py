@@ -56,7 +56,7 @@ def test_the_show_as_json_has_the_facts_and_every_text(capsys, model):
 def test_a_prompt_is_continued_and_a_gap_filled_as_generate_does(capsys, tritwise):
     for texts in (("--prompt", PROMPT), ("--prompt", PROMPT, "--suffix", SUFFIX)):
         status, out, err = run(capsys, *texts, "--max-tokens", 20)
-        child = tritwise("generate", model_path(), *texts, "--max-tokens", 20)
+        child = tritwise("generate", model_path(), *texts, "--max-tokens", 20, "--heal")
         assert (status, out) == (0, child.stdout)
         assert "tokens (" in err
 
@@ -66,7 +66,7 @@ def test_sampling_settings_are_those_of_generate(capsys, model):
                 "frequency_penalty": 0.1, "presence_penalty": 0.1, "seed": 7}
     flags = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
     text = run(capsys, "--prompt", PROMPT, "--suffix", SUFFIX, *flags, "--stop", "zzz", "--stop", "yyy")[1]
-    assert text == model.infill(PROMPT, SUFFIX, max_tokens=64, stop=("zzz", "yyy"), **settings).text + "\n"
+    assert text == model.infill(PROMPT, SUFFIX, max_tokens=64, heal=True, stop=("zzz", "yyy"), **settings).text + "\n"
     shown = json.loads(run(capsys, "--json", *flags)[1])
     assert [each["text"] for each in shown["examples"]] == [write(model, e, **settings).text for e in EXAMPLES]
 
@@ -79,7 +79,7 @@ def test_a_file_is_filled_in_at_the_end_of_a_line_with_what_fits_around_it(capsy
     kept = fit_gap(model.codec, before, behind, model.context - 30)
     assert (data["prompt"], data["suffix"]) == kept
     assert data["left_out"] == len(before) + len(behind) - len(kept[0]) - len(kept[1]) > 0
-    assert data["text"] == model.infill(*kept, max_tokens=30).text
+    assert data["text"] == model.infill(*kept, max_tokens=30, heal=True).text
     assert data["prompt_tokens"] + 30 <= model.context
     _, out, err = run(capsys, "--file", tmp_path / "code.py", "--line", 200, "--max-tokens", 30)
     assert out == data["text"] + "\n"
@@ -90,7 +90,7 @@ def test_the_end_of_a_file_is_continued_for_nothing_stands_behind_it(capsys, mod
     (tmp_path / "code.py").write_text(PROMPT + "\n\n")
     data = json.loads(run(capsys, "--file", tmp_path / "code.py", "--line", 2, "--json")[1])
     assert (data["prompt"], data["suffix"]) == (PROMPT, None)
-    assert data["text"] == model.generate(PROMPT, max_tokens=64).text
+    assert data["text"] == model.generate(PROMPT, max_tokens=64, heal=True).text
 
 
 def test_a_prompt_that_is_too_long_keeps_its_end(capsys, model):
@@ -102,7 +102,7 @@ def test_a_prompt_that_is_too_long_keeps_its_end(capsys, model):
 
 def test_a_prompt_may_be_standard_input(tritwise, model):
     child = tritwise("try", "--prompt", "-", "--max-tokens", 8, stdin=PROMPT)
-    assert child.stdout == model.generate(PROMPT, max_tokens=8).text + "\n"
+    assert child.stdout == model.generate(PROMPT, max_tokens=8, heal=True).text + "\n"
 
 
 def test_the_path_is_a_model_for_every_other_command(tritwise):

@@ -153,7 +153,7 @@ next:
   tritwise try --prompt 'def add(a, b):' --suffix '    return c'     # fill the gap
   tritwise try --file FILE.py --line 12                              # fill in at the end of line 12
   tritwise try --temperature 0.6 --seed 1                            # the show again, less predictable
-  tritwise generate $(tritwise try --path) --prompt 'import ' --heal      # any command, with this model
+  tritwise generate $(tritwise try --path) --prompt 'import ' --heal # any command, with this model
   tritwise run recipes/quickstart.toml                               # train one of your own""")
 
 

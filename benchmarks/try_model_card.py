@@ -16,6 +16,9 @@ tags: [code, python, fill-in-the-middle, bitnet, ternary]
 ---
 """
 
+_GAPS = {"psm": "`<|end_of_text|><|fim_begin|>` text before `<|fim_hole|>` text behind `<|fim_end|>`",
+         "spm": "`<|end_of_text|><|fim_begin|><|fim_hole|>` text behind `<|fim_end|>` text before"}
+
 
 def model_card(facts: Facts, sources: Sequence[Source], config: ModelConfig, recipe: str, screened: str) -> str:
     """Markdown: what it is, scores, limits, recipe, and every source with its version and licence.
@@ -43,8 +46,8 @@ def model_card(facts: Facts, sources: Sequence[Source], config: ModelConfig, rec
             mode="json", exclude_none=True).items()]),
         f"{facts.bits_per_quantised_weight:.2f} bits a ternary weight, {100 * facts.zeros:.1f} % of them zero; "
         f"embedding and head in bfloat16, {facts.bits_per_weight:.2f} bits a parameter in all. The directory has "
-        "Hugging Face's layout. A gap is asked for as `<|end_of_text|><|fim_begin|>` text before `<|fim_hole|>` text "
-        "behind `<|fim_end|>`.\n",
+        f"Hugging Face's layout. A gap is asked for as {_GAPS[config.fim_order]}; a line end and the indentation behind "
+        "it are one token, so a prompt should end before it, or be healed (`--heal`).\n",
         "## Training\n",
         f"{training.tokens:,} tokens ({training.tokens / training.data_tokens:.2f} passes over "
         f"{training.data_tokens:,} tokens, {training.data_bytes:,} bytes, {training.files:,} files), a share of them "

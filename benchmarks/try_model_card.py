@@ -46,8 +46,8 @@ def model_card(facts: Facts, sources: Sequence[Source], config: ModelConfig, rec
             mode="json", exclude_none=True).items()]),
         f"{facts.bits_per_quantised_weight:.2f} bits a ternary weight, {100 * facts.zeros:.1f} % of them zero; "
         f"embedding and head in bfloat16, {facts.bits_per_weight:.2f} bits a parameter in all. The directory has "
-        f"Hugging Face's layout. A gap is asked for as {_GAPS[config.fim_order]}; a line end and the indentation behind "
-        "it are one token, so a prompt should end before it, or be healed (`--heal`).\n",
+        f"Hugging Face's layout. A gap is asked for as {_GAPS[config.fim_order]}; a line end and the indentation "
+        "behind it are one token, so a prompt should end before it, or be healed (`--heal`).\n",
         "## Training\n",
         f"{training.tokens:,} tokens ({training.tokens / training.data_tokens:.2f} passes over "
         f"{training.data_tokens:,} tokens, {training.data_bytes:,} bytes, {training.files:,} files), a share of them "

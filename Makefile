@@ -29,7 +29,8 @@ run: $(VENV)/installed-run
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --durations 15
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+		--durations 15
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow

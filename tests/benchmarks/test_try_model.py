@@ -158,9 +158,7 @@ def test_a_wheel_without_a_licence_or_metadata_is_refused(tmp_path):
 
 
 def test_a_line_counts_when_it_is_the_one_that_was_taken_out(tmp_path):
-    class Result:
-        def __init__(self, text):
-            self.text = text
+    texts = iter([" return a ", "return b", ""])
 
     class Codec:
         infill = staticmethod(lambda before, behind: [0, *before.encode(), 1, *behind.encode(), 2])
@@ -169,9 +167,9 @@ def test_a_line_counts_when_it_is_the_one_that_was_taken_out(tmp_path):
     class Model:
         context, codec = 512, Codec()
 
-        def generate_batch(self, prompts, *, max_tokens, stop):
-            assert (max_tokens, stop) == (64, "\n")
-            return [Result(text) for text in (" return a ", "return b", "")][:len(prompts)]
+        def stream_infill(self, prefix, suffix, *, max_tokens, stop, heal):
+            assert (prefix, suffix, max_tokens, stop, heal) == ("p\n", "s", 64, "\n", True)
+            return next(texts)
 
     rows = [{"prompt": "p\n", "canonical_solution": "    return a\n", "suffix": "s"} for _ in range(3)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))

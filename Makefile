@@ -1,5 +1,6 @@
 # make run    set everything up, then train, export, run and report the quickstart
 # make test   set up what the tests need, then run them all
+# make test-sanitizers  the native core under the address, undefined-behaviour and thread sanitizers
 # make test-arm, make test-avx2   the native core on processors that this one is not, under qemu-user
 # make test-avx512                the same for AVX-512, under Bochs
 # make test-llama-cpp   llama.cpp's opinion of our files; compiles llama-cpp-python first, some ten minutes
@@ -20,7 +21,7 @@ INPUTS := pyproject.toml constraints.txt CMakeLists.txt native/core.cmake $(shel
 FUZZ_RUNS ?= 20000
 TEST_PROCESSES ?= 2
 
-.PHONY: run test test-slow test-llama-cpp test-cluster test-arm test-avx2 test-avx512 fuzz build clean check-tools
+.PHONY: run test test-slow test-sanitizers test-llama-cpp test-cluster test-arm test-avx2 test-avx512 fuzz build clean check-tools
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed-run
@@ -34,6 +35,9 @@ test: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
+
+test-sanitizers: $(VENV)/installed-test
+	$(BIN)/python -m pytest tests/native/test_native_sanitizers.py
 
 # Minutes each, and Debian's qemu-user or Bochs: not part of `make test`.
 test-llama-cpp: $(VENV)/installed-test

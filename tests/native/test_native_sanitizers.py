@@ -1,7 +1,8 @@
 """The core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, without Python in the process.
 
 native/tests is built once a sanitizer with the compiler at hand (CXX, else CMake's choice). What it checks by itself,
-every kernel against the scalar one and a tiny model in every way of running it, is checked here too.
+every kernel against the scalar one and a tiny model in every way of running it, is checked here too. Two builds of the
+core and their runs take minutes: `make test-sanitizers`, after every change to it.
 """
 
 import os
@@ -12,6 +13,8 @@ import pytest
 from long_builds import built
 
 from tritwise import _native
+
+pytestmark = pytest.mark.slow
 
 
 def call(*command: str | Path, **environment: str) -> str:

@@ -50,11 +50,8 @@ def test_a_backend_that_cannot_run_here_is_refused_with_the_one_that_can(tritwis
 
 
 def test_without_a_gpu_the_cuda_backend_is_refused_in_the_words_of_the_library(tritwise, model_directory):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("triton", reason="Triton is for Linux")
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    done = tritwise("bench", model_directory, "--backend", "cuda")
+    pytest.importorskip("triton", reason="Triton is for Linux, where CI runs this")
+    done = tritwise("bench", model_directory, "--backend", "cuda", CUDA_VISIBLE_DEVICES="")
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no GPU for backend=" in done.stderr
     assert "Traceback" not in done.stderr

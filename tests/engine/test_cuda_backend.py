@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from engine_fakes import tiny_config
+from quick_interpreter import quick_interpreter
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import Batch, CpuBackend, Sampling
@@ -16,7 +17,7 @@ from tritwise.engine.page_tables import OutOfPages
 from tritwise.engine.sampling import History
 from tritwise.measure.shapes import random_tensors
 
-pytest.importorskip("triton", reason="Triton is for Linux")
+pytest.importorskip("triton", reason="Triton is for Linux, where CI runs this")
 from tritwise.engine.cuda import CudaBackend
 from tritwise.engine.cuda.backend import graph_rows
 
@@ -39,21 +40,8 @@ DRAWN = {"greedy": {}, "temperature": {"temperature": 0.8, "min_p": 0.01, "seed"
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_interpreter():
-    """As in tests/kernels: no check of each addition; and no dp4a kernel, which takes the interpreter ten times longer.
-
-    Both kernels give the same sums, which tests/kernels hold.
-    """
-    from triton.runtime import interpreter
-
-    import tritwise.kernels  # noqa: F401
-
-    linear = sys.modules["tritwise.kernels.linear"]
-    builder, choose = interpreter.interpreter_builder, linear.choose
-    options = builder.options
-    builder.options = dataclasses.replace(options, sanitize_overflow=False)
-    linear.choose = lambda m, n, k4, device: choose(max(2, m), n, k4, device)
-    yield
-    builder.options, linear.choose = options, choose
+    with quick_interpreter(gemv=False):
+        yield
 
 
 def config_of(kind: str = "bitnet", **changes):
@@ -240,12 +228,12 @@ def test_weights_that_do_not_make_the_model_are_refused():
             CudaBackend(config, wrong, device="cpu")
 
 
-def test_without_a_gpu_the_error_names_the_backend_that_works(tmp_path):
+def test_without_a_gpu_the_error_names_the_backend_that_works(tmp_path, monkeypatch):
     import torch
 
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     from tritwise.formats import write_model
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     config = config_of()
     rng = np.random.default_rng(0)

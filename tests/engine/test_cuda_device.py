@@ -1,12 +1,13 @@
 """The CUDA backend's dealings with CUDA, with a stand-in that is as late as a GPU is allowed to be (fake_cuda.py)."""
 
 import dataclasses
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from engine_fakes import tiny_config
+from quick_interpreter import quick_interpreter
 
 from tritwise.common.errors import TritwiseError
 from tritwise.engine import Batch, Sampling
@@ -16,11 +17,10 @@ from tritwise.engine.page_tables import OutOfPages
 from tritwise.engine.sampling import History
 from tritwise.measure.shapes import random_tensors
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("triton", reason="Triton is for Linux")
-from fake_cuda import FakeCuda  # noqa: E402
+pytest.importorskip("triton", reason="Triton is for Linux, where CI runs this")
+from fake_cuda import FakeCuda
 
-from tritwise.engine.cuda import CudaBackend, device  # noqa: E402
+from tritwise.engine.cuda import CudaBackend, device
 
 CONFIG = tiny_config(vocab_size=96, num_hidden_layers=1, intermediate_size=64, num_attention_heads=2,
                      num_key_value_heads=1)
@@ -30,16 +30,8 @@ WORKS = [(PROMPT[:5], {}), (PROMPT[5:11], {"temperature": 0.8, "seed": 3, "frequ
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_interpreter():
-    """As in test_cuda_backend.py."""
-    from triton.runtime import interpreter
-
-    linear = sys.modules["tritwise.kernels.linear"]
-    builder, choose = interpreter.interpreter_builder, linear.choose
-    options = builder.options
-    builder.options = dataclasses.replace(options, sanitize_overflow=False)
-    linear.choose = lambda m, n, k4, place: choose(max(2, m), n, k4, place)
-    yield
-    builder.options, linear.choose = options, choose
+    with quick_interpreter(gemv=False):
+        yield
 
 
 @pytest.fixture

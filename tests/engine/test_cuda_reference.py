@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import torch
 from engine_fakes import tiny_config
+from quick_interpreter import quick_interpreter
 
 from tritwise.engine import Batch
 from tritwise.formats import TernaryTensor
 from tritwise.measure.shapes import random_tensors
 from tritwise.ternary import absmax, matmul
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("triton", reason="Triton is for Linux")
-from tritwise.engine.cuda import CudaBackend  # noqa: E402
-from tritwise.kernels import quantise  # noqa: E402
-from tritwise.kernels.norm import normed  # noqa: E402
+pytest.importorskip("triton", reason="Triton is for Linux, where CI runs this")
+from tritwise.engine.cuda import CudaBackend
+from tritwise.kernels import quantise
+from tritwise.kernels.norm import normed
 
 U, H = 2.0**-24, 2.0**-11
 TOKENS = 11
@@ -67,12 +68,6 @@ class Trace:
 @pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
 def trace(request):
     """A prompt that went through a block, with everything that its linears saw."""
-    from triton.runtime import interpreter
-
-    import tritwise.kernels  # noqa: F401
-
-    builder = interpreter.interpreter_builder
-    options, builder.options = builder.options, dataclasses.replace(builder.options, sanitize_overflow=False)
     config = tiny_config(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=80,
                          **{"head_dim": 32} | request.param)
     tensors = dict(random_tensors(config))
@@ -85,8 +80,8 @@ def trace(request):
                                                   for name in ("qkv", "o", "gate_up", "down")})
     ids = np.random.default_rng(2).integers(0, 300, TOKENS).astype(np.int32)
     places = np.arange(TOKENS, dtype=np.int32)
-    output = backend.forward(Batch(ids, places * 0, places, places[1:]))
-    builder.options = options
+    with quick_interpreter():
+        output = backend.forward(Batch(ids, places * 0, places, places[1:]))
     return Trace(config, tensors, backend, output.logits)
 
 

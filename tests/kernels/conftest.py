@@ -18,12 +18,10 @@ def pytest_ignore_collect(collection_path):
 @pytest.fixture(scope="session", autouse=True)
 def _quick_interpreter():
     """Without a check of every addition for overflow, which takes several times as long; a test of extremes has it."""
-    import dataclasses
+    from quick_interpreter import quick_interpreter
 
-    from triton.runtime import interpreter
-
-    builder = interpreter.interpreter_builder
-    builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+    with quick_interpreter():
+        yield
 
 
 @pytest.fixture

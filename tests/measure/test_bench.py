@@ -108,7 +108,7 @@ def test_bench_of_a_shape_builds_it_in_memory(monkeypatch):
 
 def test_bench_takes_another_backend_through_the_same_steps(monkeypatch):
     """The CUDA backend in Triton's interpreter; what it has allocated is said by a stand-in for the GPU's counter."""
-    pytest.importorskip("triton", reason="Triton is for Linux")
+    pytest.importorskip("triton", reason="Triton is for Linux, where CI runs this")
     from tritwise.engine import model
     from tritwise.engine.cuda import CudaBackend
 
